@@ -1,0 +1,1 @@
+"""What AWS says: the only package that imports boto3."""
