@@ -1,1 +1,1 @@
-"""What the kernel says, and the one class that changes it: the only package that imports pyroute2."""
+"""What the kernel says, and the one class that changes it: alone in importing pyroute2."""
