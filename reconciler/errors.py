@@ -9,6 +9,7 @@ ReconcilerError
 ├── CapabilityError        CAP_NET_ADMIN is missing
 ├── LockError              another daemon runs in this network namespace
 ├── LabError               the lab cannot be built on this machine
+├── Interrupted            Ctrl-C; what was done is reported            exit 130
 └── Refused                a guard refused the whole plan               exit 3
 
 Messages say what happened, what was left untouched and what to do.
@@ -69,6 +70,12 @@ class LabError(ReconcilerError):
     """The lab cannot be built on this machine."""
 
     code = "lab"
+
+
+class Interrupted(ReconcilerError):  # noqa: N818 - a person's wish, not a fault.
+    """Somebody pressed Ctrl-C."""
+
+    code = "interrupted"
 
 
 class Refused(ReconcilerError):  # noqa: N818 - a guard's refusal is an answer, not a fault.

@@ -361,6 +361,21 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """One change, or the reason why none was made.
+
+    ``before`` is the entry as judged, ``after`` as it stood at the end (None:
+    absent). ``seconds`` runs from the write to the verified end.
+    """
+
+    judgement: Judgement
+    outcome: Outcome
+    after: Neighbour | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What to do about a wrong entry. Contract: ``[policy]``."""
 

@@ -42,13 +42,23 @@ class Transmitter(Protocol):
         """RTM_DELNEIGH. There is no compare-and-delete in Linux."""
 
     def replace(self, key: Key, lladdr: Mac) -> None:
-        """Write the lladdr as STALE (NLM_F_CREATE | NLM_F_REPLACE)."""
+        """Write the lladdr as STALE, without NLM_F_REPLACE.
+
+        So the kernel itself keeps another lladdr that the wire gave meanwhile,
+        and says nothing.
+        """
 
     def probe(self, key: Key) -> None:
         """Set NUD_PROBE without lladdr and without NLM_F_REPLACE: the kernel verifies."""
 
     def resolve(self, key: Key) -> None:
         """NTF_USE with NLM_F_CREATE | NLM_F_EXCL: ask the wire; EEXIST where an entry stands."""
+
+    def reask(self, key: Key) -> None:
+        """NTF_USE without NLM_F_CREATE: ask the wire again for an entry that is FAILED.
+
+        Never for another one: it silently demotes PERMANENT. ENOENT where none stands.
+        """
 
     def permitted(self) -> bool:
         """Ask the kernel itself whether this process may write neighbours here.

@@ -1,0 +1,165 @@
+"""The daemon: a pass every interval until SIGTERM; one in each network namespace.
+
+The loop never ends on a failure of the world around it. What fails is logged
+once in full, then counted, and told once more when it works again.
+"""
+
+import logging
+import random
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from reconciler.core.model import Key, Mac, format_address, format_mac
+from reconciler.errors import LockError, ReconcilerError
+from reconciler.passes import Look, Pass
+from reconciler.report.journal import Journal
+from reconciler.report.result import REPORTED
+from reconciler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# The abstract namespace of unix(7) belongs to the network namespace, and the
+# kernel lets go of the name when the process dies, however it dies.
+LOCK_NAME = "\0arp-reconciler"
+
+
+def lock() -> socket.socket:
+    """Take this network namespace; hold the socket as long as the daemon lives.
+
+    Raises:
+        LockError: another daemon has it.
+    """
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(LOCK_NAME)
+    except OSError as error:
+        held.close()
+        raise LockError(
+            "another arp-reconciler already runs in this network namespace; nothing was changed. "
+            "Stop it first (systemctl stop arp-reconciler), or use `plan`, which may run beside it."
+        ) from error
+    return held
+
+
+class Loop:
+    """Turns until stopped. ``wait`` sleeps for some seconds and is cut short by a signal."""
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        make_pass: Callable[[Settings], Pass],
+        *,
+        wait: Callable[[float], object],
+        chance: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._load = load
+        self._make_pass = make_pass
+        self._wait = wait
+        self._chance = chance
+        self._settings = load()
+        self._pass = make_pass(self._settings)
+        self._journal = Journal(self._settings.log.journal)
+        self._stopped = threading.Event()
+        self._reload = threading.Event()
+        self._failures = 0
+        self._failure = ""
+        self._told: set[tuple[Key, Mac | None, str]] = set()
+
+    def stop(self) -> None:
+        """End after the pass that is under way."""
+        self._stopped.set()
+
+    def reload(self) -> None:
+        """Read the settings anew before the next turn."""
+        self._reload.set()
+
+    def run(self) -> None:
+        """Turn until stopped."""
+        log.info(
+            "daemon.started",
+            extra={"mode": self._settings.mode, "interval": self._settings.authority.interval},
+        )
+        while not self._stopped.is_set():
+            if self._reload.is_set():
+                self._reload.clear()
+                self._load_again()
+            self.turn()
+            if not self._stopped.is_set():
+                authority = self._settings.authority
+                spread = authority.interval * authority.jitter
+                self._wait(authority.interval + self._chance(-spread, spread))
+        log.info("daemon.stopped")
+
+    def turn(self) -> None:
+        """Make one pass and tell what came of it; nothing but a bug gets past here."""
+        try:
+            look = self._pass.look()
+            self._tell(look)
+            if look.refusal is not None:
+                raise look.refusal
+            repairs = self._pass.repair(
+                look,
+                tell=lambda repair: self._journal.record(
+                    repair,
+                    look.reading,
+                    look.names[repair.judgement.neighbour.ifindex],
+                    datetime.now(UTC),
+                ),
+            )
+            if repairs.refusal is not None:
+                raise repairs.refusal
+        except ReconcilerError as error:
+            self._failed(error)
+        else:
+            self._recovered()
+
+    def _load_again(self) -> None:
+        try:
+            settings = self._load()
+        except ReconcilerError as error:
+            log.error("settings.kept", extra={"why": str(error)})  # noqa: TRY400 - no traceback.
+            return
+        self._settings = settings
+        self._pass = self._make_pass(settings)
+        self._journal = Journal(settings.log.journal)
+        log.info("settings.reloaded", extra={"mode": settings.mode})
+
+    def _tell(self, look: Look) -> None:
+        """Log what is newly wrong; what was told before is not told again."""
+        wrong = {
+            (j.neighbour.key, j.neighbour.lladdr, j.rule): j
+            for j in look.plan.judgements
+            if j.verdict in REPORTED
+        }
+        for told, judgement in wrong.items():
+            if told not in self._told:
+                neighbour = judgement.neighbour
+                log.info(
+                    "entry.found",
+                    extra={
+                        "address": format_address(neighbour.address),
+                        "link": look.names[neighbour.ifindex],
+                        "mac": format_mac(neighbour.lladdr or b""),
+                        "verdict": judgement.verdict.value,
+                        "rule": judgement.rule,
+                        "reason": judgement.reason,
+                        "action": judgement.action.value,
+                    },
+                )
+        self._told = set(wrong)
+
+    def _failed(self, error: ReconcilerError) -> None:
+        self._failures += 1
+        if error.code != self._failure:
+            self._failure = error.code
+            log.warning("pass.failed", extra={"code": error.code, "why": str(error)})
+        else:
+            log.debug("pass.failed_again", extra={"code": error.code, "failures": self._failures})
+
+    def _recovered(self) -> None:
+        if self._failures:
+            log.info("pass.recovered", extra={"failures": self._failures})
+        self._failures = 0
+        self._failure = ""

@@ -1,0 +1,180 @@
+"""The same result for a person: what is wrong first, then a table, then what to do."""
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reconciler.core.model import (
+    Action,
+    Judgement,
+    Mac,
+    Outcome,
+    Verdict,
+    count_verdicts,
+    format_address,
+    format_mac,
+)
+from reconciler.errors import Interrupted
+from reconciler.report.document import in_order
+from reconciler.report.result import REPORTED, Result
+
+_COLOURS = {
+    Verdict.MISMATCH: "bold red",
+    Verdict.ORPHAN: "yellow",
+    Verdict.PENDING: "yellow",
+    Verdict.UNLISTED: "cyan",
+    Verdict.UNKNOWN: "cyan",
+    Verdict.MATCH: "green",
+}
+_OUTCOME_COLOURS = {
+    Outcome.HEALED: "green",
+    Outcome.GONE: "green",
+    Outcome.SKIPPED: "dim",
+}
+WIDE = 120
+
+
+def print_result(result: Result, console: Console, *, everything: bool = False) -> None:
+    """Print a result; ``everything`` lists the unremarkable entries too."""
+    console.print(Text(headline(result), style="bold"))
+    listed = [j for j in result.judgements if everything or j.verdict in REPORTED]
+    if listed:
+        console.print()
+        listed.sort(key=lambda judgement: in_order(result, judgement))
+        _print_findings(result, listed, console)
+    if result.reading is not None:
+        console.print()
+        _print_sources(result, console)
+    failures = [repair for repair in result.repairs.values() if repair.error]
+    for repair in failures:
+        address = format_address(repair.judgement.neighbour.address)
+        console.print(Text(f"{address}: {repair.error}", style="red"))
+    if result.refusal is not None:
+        console.print(Text(f"\nRefused by guard `{result.refusal.guard}`: {result.refusal}"))
+
+
+def headline(result: Result) -> str:
+    """Say in one line what a person wants to know."""
+    if isinstance(result.error, Interrupted):
+        return str(result.error)
+    if result.error is not None:
+        return f"Could not tell: {result.error}"
+    total = len(result.judgements)
+    counts = count_verdicts(result.wrong)
+    kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    if result.result == "in_sync":
+        line = f"All is well: none of {total} neighbours is wrong."
+    elif result.result == "repaired":
+        line = f"Repaired: {len(result.wrong)} of {total} neighbours were wrong ({kinds})."
+    else:
+        line = f"{len(result.wrong)} of {total} neighbours wrong ({kinds})"
+        line += f"; {_what_was_done(result)}."
+    return line
+
+
+def _what_was_done(result: Result) -> str:
+    if result.result == "refused":
+        return "refused by a guard, nothing was changed"
+    changed = sum(repair.outcome is not Outcome.SKIPPED for repair in result.repairs.values())
+    if not changed:
+        return "nothing was changed"
+    return f"{len(result.left)} left"
+
+
+def _print_findings(result: Result, listed: Sequence[Judgement], console: Console) -> None:
+    wide = console.width >= WIDE
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in ("address", "link", "verdict", "has", "needs", "action"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "address")
+    if wide:
+        table.add_column("why", overflow="fold")
+    for judgement in listed:
+        neighbour = judgement.neighbour
+        row = [
+            Text(format_address(neighbour.address)),
+            Text(result.names.get(neighbour.ifindex, str(neighbour.ifindex))),
+            Text(judgement.verdict.value, style=_COLOURS.get(judgement.verdict, "dim")),
+            Text(_mac(neighbour.lladdr)),
+            Text(_mac(judgement.expected_mac)),
+            _done(result, judgement),
+        ]
+        table.add_row(*row, *([Text(_why(judgement))] if wide else []))
+    console.print(table)
+    if not wide:
+        for judgement in listed:
+            console.print()
+            console.print(
+                Text(format_address(judgement.neighbour.address), style="bold"),
+                Text(_why(judgement), style="dim"),
+            )
+
+
+def _print_sources(result: Result, console: Console) -> None:
+    reading = result.reading
+    if reading is None:
+        return
+    console.print(
+        Text(
+            f"EC2 listed {len(reading.enis)} ENIs with {reading.addresses} addresses "
+            f"({reading.api_calls} API calls)."
+        )
+    )
+    for _, link in sorted(result.links.items()):
+        shared = {True: ", shared from another account", False: "", None: ", owner not known"}
+        console.print(
+            Text(
+                f"{link.link.name} is {link.eni.eni_id} in {link.subnet.subnet_id} "
+                f"({', '.join(map(str, link.subnet.cidrs))}){shared[link.shared]}"
+            )
+        )
+    skipped = {
+        result.names[index]: why
+        for index, why in result.passed_over.items()
+        if index in result.names
+    }
+    for name, why in sorted(skipped.items()):
+        console.print(Text(f"{name} is not managed: {why}", style="dim"))
+
+
+def _why(judgement: Judgement) -> str:
+    neighbour = judgement.neighbour
+    owner = judgement.owner
+    who = ""
+    if owner is not None:
+        named = [owner.instance_id or owner.interface_type, owner.description]
+        who = f" Owner: {', '.join(part for part in named if part)}."
+    return (
+        f"{judgement.reason}{who} {neighbour.nud}, confirmed {_age(neighbour.confirmed)} ago, "
+        f"updated {_age(neighbour.updated)} ago [{judgement.rule}]"
+    )
+
+
+def _age(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+def _done(result: Result, judgement: Judgement) -> Text:
+    repair = result.repairs.get(judgement.neighbour.key)
+    if repair is not None:
+        return Text(repair.outcome.value, style=_OUTCOME_COLOURS.get(repair.outcome, "red"))
+    action = judgement.action
+    return Text("-" if action is Action.NONE else action.value)
+
+
+def _mac(mac: Mac | None) -> str:
+    return "-" if mac is None else format_mac(mac)
+
+
+def render(result: Result, *, width: int, everything: bool = False) -> str:
+    """Return the text without colour, at a given width."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, color_system=None, highlight=False)
+    print_result(result, console, everything=everything)
+    return buffer.getvalue()
