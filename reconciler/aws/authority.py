@@ -15,9 +15,10 @@ from typing import Literal, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from reconciler.aws.client import Calls, Ec2, Ec2Error, boottime
+from reconciler.aws.client import Calls, Ec2, Ec2Error
 from reconciler.aws.reduce import SHAPE_ERRORS, reduce_eni
 from reconciler.aws.subnets import Subnets
+from reconciler.clock import boottime
 from reconciler.core.model import Address, Eni, Host, Reading, Subnet, format_address
 from reconciler.errors import AuthorityError
 
@@ -43,7 +44,7 @@ class Authority:
         self,
         ec2: Ec2,
         *,
-        deadline: float = 20.0,
+        deadline: float = 8.0,
         clock: Callable[[], float] = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -8,7 +8,6 @@ policy stands around the whole reading, in ``reconciler.aws.authority``.
 import logging
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -76,11 +75,6 @@ _NO_CREDENTIALS = (
 _UNREACHABLE = (sdk.ConnectionError, sdk.HTTPClientError, sdk.IncompleteReadError)
 
 Calls = Counter[tuple[str, str]]
-
-
-def boottime() -> float:
-    """Read CLOCK_BOOTTIME in seconds: it goes on through suspend (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Ec2Error(AuthorityError):
@@ -179,7 +173,7 @@ class Ec2:
         Raises:
             AuthorityError: a call failed (``Ec2Error``), or no client can be made.
         """
-        managed = {} if self.sees_managed else {}
+        managed = {"IncludeManagedResources": True} if self.sees_managed else {}
         return self._pages("DescribeNetworkInterfaces", filters, calls, managed)
 
     def subnets(self, filters: dict[str, list[str]], calls: Calls) -> Iterator[Any]:
@@ -288,4 +282,4 @@ def _one_line(words: object) -> str:
     return " ".join(str(words).split())[:300].rstrip(".") or type(words).__name__
 
 
-__all__ = ["Calls", "Ec2", "Ec2Error", "boottime"]
+__all__ = ["Calls", "Ec2", "Ec2Error"]

@@ -121,7 +121,7 @@ def reserved(cidrs: Iterable[Prefix]) -> frozenset[Address]:
 def _judge(neighbour: Neighbour, view: View) -> Judgement:
     link = view.links.get(neighbour.ifindex)
     if link is None:
-        why = view.passed_over.get(neighbour.ifindex, "it appeared after the links were read")
+        why = view.passed_over.get(neighbour.ifindex, "it is not one that could be")
         return _verdict(neighbour, Verdict.UNMANAGED, "link", f"The link is not managed: {why}.")
 
     claim = view.ownership.claim(link.subnet.subnet_id, neighbour.address)

@@ -21,7 +21,7 @@ PLAIN_KINDS = frozenset({None, "veth"})
 
 @dataclass(frozen=True)
 class Candidates:
-    """Links that may be managed, and why each other one may not (by link index)."""
+    """Links that may be managed, and why each other one with a MAC may not (by link index)."""
 
     links: tuple[tuple[Link, HostEni], ...]
     passed_over: Mapping[int, str]
@@ -55,6 +55,8 @@ def candidates(
     chosen = []
     passed_over = {}
     for link in links:
+        if not any(link.mac):
+            continue  # Loopback and tunnels without a MAC: nobody expects them here.
         eni = enis.get(link.mac)
         why = (
             "its MAC is no ENI of this instance"
@@ -66,9 +68,11 @@ def candidates(
         else:
             chosen.append((link, eni))
     if not chosen:
-        reasons = "; ".join(f"{link.name}: {passed_over[link.index]}" for link in links)
+        reasons = "; ".join(
+            f"{link.name}: {passed_over[link.index]}" for link in links if any(link.mac)
+        )
         raise IdentityError(
-            f"no link of this host can be managed ({reasons or 'there are no links'}). "
+            f"no link of this host can be managed ({reasons or 'there are none'}). "
             f"According to {host.source} this is {host.instance_id or 'an unnamed instance'} "
             f"with {len(host.enis)} ENI(s). Nothing was changed. Check [links] include and "
             "exclude, and that this runs in the network namespace that holds the ENIs."

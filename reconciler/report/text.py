@@ -152,6 +152,10 @@ def _why(judgement: Judgement) -> str:
     )
 
 
+def _short(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def _age(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -163,7 +167,9 @@ def _age(seconds: float) -> str:
 def _done(result: Result, judgement: Judgement) -> Text:
     repair = result.repairs.get(judgement.neighbour.key)
     if repair is not None:
-        return Text(repair.outcome.value, style=_OUTCOME_COLOURS.get(repair.outcome, "red"))
+        took = f" in {_short(repair.seconds)}" if repair.seconds else ""
+        style = _OUTCOME_COLOURS.get(repair.outcome, "red")
+        return Text(f"{repair.outcome.value}{took}", style=style)
     action = judgement.action
     return Text("-" if action is Action.NONE else action.value)
 

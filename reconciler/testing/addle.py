@@ -2,10 +2,12 @@
 
 The kernel takes progress of traffic as proof that a neighbour is reachable, but
 it proves only that the *address* answers. While either of these runs, the entry
-goes round STALE, DELAY and REACHABLE, never reaches PROBE, and the wire is never
-asked; every new direct connection meanwhile dies. Plant the wrong entry first
-(``Lab.set_neighbour``). Both speak several times a second, well within
-``delay_first_probe_time``: a longer gap lets the kernel's probe cure the entry.
+is REACHABLE, or goes round by STALE and DELAY; it never reaches PROBE, and the
+wire is never asked. Every new direct connection meanwhile dies.
+
+Plant the wrong entry first (``Lab.set_neighbour``). Both speak several times a
+second, well within ``delay_first_probe_time``: a longer gap lets the kernel's
+own probe cure the entry.
 """
 
 import socket

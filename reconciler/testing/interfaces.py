@@ -90,8 +90,8 @@ def disable_forwarding(namespace: Namespace) -> None:
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             setting = Path("/proc/sys/net", name)
             # Read first: in a container /proc/sys may be read-only, and right.
-            if setting.read_text(encoding="ascii").strip() != "0":
-                setting.write_text("0", encoding="ascii")
+            if setting.read_text(encoding="utf-8").strip() != "0":
+                setting.write_text("0", encoding="utf-8")
 
 
 def _up(link: str, mac: Mac) -> list[str]:

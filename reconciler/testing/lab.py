@@ -194,12 +194,12 @@ class Lab:
     # ------------------------------------------------- the broker's neighbours
 
     def neighbours(self) -> list[dict[str, Any]]:
-        """Return the broker's table as ``ip -j -s neigh`` tells it: a reader not our own.
+        """Return the broker's table, whole, as ``ip -j -s neigh`` tells it: not our own reader.
 
         Raises:
             LabError: ``ip`` failed.
         """
-        done = self.broker.run(["ip", "-j", "-s", "neigh", "show"])
+        done = self.broker.run(["ip", "-j", "-s", "neigh", "show", "nud", "all"])
         if done.returncode:
             raise LabError(f"ip neigh show: {done.stderr.strip()}")
         entries: list[dict[str, Any]] = json.loads(done.stdout or "[]")
@@ -245,16 +245,20 @@ class Lab:
     ) -> None:
         """Shorten the broker's neighbour timers, in milliseconds, so that tests need not wait.
 
+        IPv4's locktime follows ``retrans``, which it equals by default: were it
+        longer than all probes together, no probe could ever cure an entry.
+
         Raises:
             LabError: the kernel refused.
         """
         timers = f"base_reachable {base_reachable} delay_probe {delay_probe} retrans {retrans}"
+        tables = {"arp_cache": f"{timers} locktime {retrans}", "ndisc_cache": timers}
         self.broker.batch(
             "ip",
             [
-                f"ntable change name {table} dev eth{index} {timers}"
+                f"ntable change name {table} dev eth{index} {values}"
                 for index in range(len(self._own))
-                for table in ("arp_cache", "ndisc_cache")
+                for table, values in tables.items()
             ],
         )
 

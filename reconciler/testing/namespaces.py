@@ -71,7 +71,7 @@ def enter_user_namespace() -> None:
             ("uid_map", f"0 {uid} 1"),
             ("gid_map", f"0 {gid} 1"),
         ):
-            Path("/proc/self", name).write_text(line, encoding="ascii")
+            Path("/proc/self", name).write_text(line, encoding="utf-8")
         with Namespace.own() as home:
             home.batch("ip", ["link set lo up"])
     except OSError as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+from aws.broker import AWAY, HOME, US, Clock
 from botocore.loaders import create_loader
 
 from reconciler.aws.authority import Authority
@@ -12,29 +13,10 @@ from reconciler.aws.metadata import Metadata
 from reconciler.core.model import Host
 from reconciler.testing.endpoint import Ec2Endpoint
 from reconciler.testing.metadata import MetadataService
-from reconciler.testing.vpc import Vpc, eni, subnet
-
-HOME = subnet(1, ["10.0.0.0/24", "2001:db8::/64"])
-AWAY = subnet(2, ["10.0.1.0/24"])
-US = "i-broker"
+from reconciler.testing.vpc import Vpc, eni
 
 # Reading EC2's service model takes 0.3 s, and every test makes a client of its own.
 shared_loader = cache(create_loader)
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Read the time in seconds."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
 
 
 @pytest.fixture(autouse=True)

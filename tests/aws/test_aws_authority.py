@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aws.broker import AWAY, HOME, Clock
 from botocore.awsrequest import AWSResponse
-from conftest import AWAY, HOME, Clock
 
 from reconciler.aws.authority import Authority, Scope
 from reconciler.aws.client import Ec2, Ec2Error

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import US
+from aws.broker import US
 
 from reconciler.aws.authority import Authority
 from reconciler.aws.identity import identify

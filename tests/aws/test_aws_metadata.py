@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import AWAY, HOME, US, Clock
+from aws.broker import AWAY, HOME, US, Clock
 
 from reconciler.aws.metadata import Metadata, MetadataError
 from reconciler.core.model import Prefix, pack_address

@@ -26,10 +26,10 @@ def reading(*enis: Eni, subnet: Subnet = SUBNET) -> Reading:
 
 def test_a_physical_link_with_an_enis_mac_is_a_candidate() -> None:
     """A plain device that carries an ENI of this instance may be managed."""
-    chosen = candidates([Link(1, "lo", b"\0" * 6), ETH0], HOST)
+    chosen = candidates([Link(1, "lo", b"\0" * 6), Link(4, "docker0", b"\2" * 6), ETH0], HOST)
     assert [link.name for link, _ in chosen.links] == ["eth0"]
     assert chosen.subnet_ids == {"s"}
-    assert chosen.passed_over[1] == "its MAC is no ENI of this instance"
+    assert chosen.passed_over[4] == "its MAC is no ENI of this instance"
 
 
 KINDS = (

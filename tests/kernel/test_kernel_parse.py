@@ -1,8 +1,8 @@
 """The parsers of netlink bytes: every layout, and every lack of one."""
 
-import random
 import struct
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -23,25 +23,23 @@ from reconciler.kernel.netlink import (
 
 # Recorded from Linux 6.18: 10.0.0.2 REACHABLE, and 2001:db8::9 STALE.
 RECORDED_IPV4 = bytes.fromhex(
-    "02000000030000000200000108000100"
-    "0a0000020a00020002000000000200000800040001000000"
-    "1400030064000000c80000002c01000000000000"
+    "020000000200000002000001080001000a0000020a00020002000000000200000800040004000000"
+    "1400030082000000820000008200000001000000"
 )
 RECORDED_IPV6 = bytes.fromhex(
-    "0a000000030000000400000114000100"
-    "20010db80000000000000000000000090a0002000200000000090000"
-    "08000400000000001400030005000000060000000700000001000000"
+    "0a00000002000000040000011400010020010db80000000000000000000000090a000200020000000009"
+    "0000080004000000000014000300f2170000820000008200000000000000"
 )
 MAC = pack_mac("02:00:00:00:00:02")
 DST = pack_attribute(1, pack_address("10.0.0.2"))
 LLADDR = pack_attribute(2, MAC)
-PROBES = pack_attribute(4, struct.pack("=I", 1))
-CACHEINFO = pack_attribute(3, struct.pack("=4I", 100, 200, 300, 0))
+PROBES = pack_attribute(4, struct.pack("=I", 4))
+CACHEINFO = pack_attribute(3, struct.pack("=4I", 130, 130, 130, 1))
 
 
 def ndmsg(*attributes: bytes, family: int = 2, state: int = 2, flags: int = 0) -> bytes:
     """Lay out a neighbour message by hand."""
-    return struct.pack("=B3xiHBB", family, 3, state, flags, 1) + b"".join(attributes)
+    return struct.pack("=B3xiHBB", family, 2, state, flags, 1) + b"".join(attributes)
 
 
 def rtmsg(*attributes: bytes, family: int = 2, dst_len: int = 24, kind: int = 1) -> bytes:
@@ -52,30 +50,24 @@ def rtmsg(*attributes: bytes, family: int = 2, dst_len: int = 24, kind: int = 1)
 
 def test_a_recorded_ipv4_entry_is_read_whole() -> None:
     """The usual layout gives address, MAC, state and the ages in seconds."""
-    expected = Neighbour(3, pack_address("10.0.0.2"), MAC, 2, 0, 0, 1.0, 2.0, 3.0)
+    expected = Neighbour(2, pack_address("10.0.0.2"), MAC, 2, 0, 0, 1.3, 1.3, 1.3)
     assert expected == netlink.parse_neighbour(RECORDED_IPV4)
 
 
 def test_a_recorded_ipv6_entry_is_read_whole() -> None:
     """The usual IPv6 layout gives the same."""
     mac = pack_mac("02:00:00:00:00:09")
-    expected = Neighbour(3, pack_address("2001:db8::9"), mac, 4, 0, 0, 0.05, 0.06, 0.07)
+    expected = Neighbour(2, pack_address("2001:db8::9"), mac, 4, 0, 0, 61.3, 1.3, 1.3)
     assert expected == netlink.parse_neighbour(RECORDED_IPV6)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_the_order_of_attributes_does_not_matter(seed: int) -> None:
-    """Any order, with unknown attributes between, gives the same entry as the usual one."""
-    attributes = [DST, LLADDR, PROBES, CACHEINFO, pack_attribute(999, b"what?")]
-    random.Random(seed).shuffle(attributes)
-    assert netlink.parse_neighbour(RECORDED_IPV4) == netlink.parse_neighbour(ndmsg(*attributes))
-
-
-def test_an_unusual_order_of_the_usual_length_is_read_right() -> None:
-    """Sixty bytes alone do not make a plain entry."""
-    assert netlink.parse_neighbour(RECORDED_IPV4) == netlink.parse_neighbour(
-        ndmsg(CACHEINFO, DST, LLADDR, PROBES)
-    )
+def test_the_order_of_attributes_does_not_matter() -> None:
+    """Any order gives the same entry as the usual one, also with an unknown attribute between."""
+    usual = [DST, LLADDR, PROBES, CACHEINFO]
+    expected = netlink.parse_neighbour(RECORDED_IPV4)
+    for extra in ([], [pack_attribute(999, b"what?")]):
+        for order in permutations(usual + extra):
+            assert expected == netlink.parse_neighbour(ndmsg(*order))
 
 
 def test_protocol_and_extended_flags_are_kept() -> None:
@@ -312,7 +304,7 @@ PARSERS: list[Callable[[bytes], object]] = [
     netlink.route_tail,
     netlink.parse_nexthop,
     netlink.parse_probes,
-    lambda payload: read(payload),
+    read,
 ]
 
 
@@ -341,5 +333,5 @@ def test_any_bytes_are_read_or_refused(
 
 def test_a_neighbour_is_named_in_four_byte_steps() -> None:
     """The request for one entry is ndmsg and NDA_DST, padded."""
-    body = netlink.pack_neighbour_request(Key(3, pack_address("10.0.0.2")))
+    body = netlink.pack_neighbour_request(Key(2, pack_address("10.0.0.2")))
     assert ndmsg(DST, state=0)[:11] + b"\0" + DST == body

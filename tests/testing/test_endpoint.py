@@ -1,7 +1,5 @@
 """The lab's EC2 endpoint, asked by the real SDK."""
 
-# ruff: noqa: SIM300 - the house asserts expected == actual.
-
 import ctypes
 import socket
 import subprocess

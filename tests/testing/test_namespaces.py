@@ -109,7 +109,9 @@ def test_a_child_dies_with_its_maker() -> None:
         "time.sleep(60)\n"
     )
     argv = [sys.executable, "-c", script]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as maker:
+    with subprocess.Popen(  # noqa: S603 - our own interpreter.
+        argv, stdout=subprocess.PIPE, text=True
+    ) as maker:
         assert maker.stdout is not None
         child = int(maker.stdout.readline())
         assert Path(f"/proc/{child}").exists()
