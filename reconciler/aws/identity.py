@@ -48,7 +48,7 @@ def _by_mac(authority: Authority, macs: frozenset[Mac]) -> Host:
         raise IdentityError(
             "there is no physical link whose MAC could be looked up. Nothing was changed."
         )
-    found = [eni for eni in authority.find("mac-address", asked) if eni.mac in macs and eni.live]
+    found = [eni for eni in authority.find("mac-address", asked) if eni.live]
     instances = sorted({eni.instance_id for eni in found if eni.instance_id})
     if len(instances) != 1:
         whose = f"belong to {', '.join(instances)}" if instances else "are no instance's ENI"

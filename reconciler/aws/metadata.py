@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from reconciler.core.model import Host, HostEni, Prefix, pack_address, pack_mac
 from reconciler.errors import AuthorityError
@@ -138,16 +138,12 @@ class Metadata:
         retrying = Retrying(
             sleep=self._sleep,
             wait=wait_random_exponential(multiplier=0.1, max=0.5),
-            stop=self._stop,
+            stop=stop_after_attempt(_ATTEMPTS),
             retry=retry_if_exception(lambda e: isinstance(e, MetadataError) and e.transient),
             reraise=True,
         )
         answer: str | None = retrying(self._read, path)
         return answer
-
-    def _stop(self, state: RetryCallState) -> bool:
-        late = self._clock() + state.upcoming_sleep >= self._until
-        return late or state.attempt_number >= _ATTEMPTS
 
     def _read(self, path: str) -> str | None:
         for _ in range(2):

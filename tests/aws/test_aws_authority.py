@@ -313,7 +313,10 @@ def test_subnets_denied(
     endpoint.denied.clear()
     clock.sleep(3600.0)
     assert {HOME.subnet_id: HOME} == read(authority, host).subnets
-    assert 3 == asked_subnets(endpoint)
+    assert {HOME.subnet_id: HOME, AWAY.subnet_id: AWAY} == authority.read(
+        host, BOTH, frozenset({HOME.vpc_id}), "subnet"
+    ).subnets
+    assert 4 == asked_subnets(endpoint)
 
 
 def test_subnets_denied_without_metadata(
@@ -323,6 +326,24 @@ def test_subnets_denied_without_metadata(
     endpoint.denied.add("DescribeSubnets")
     unknown = replace(host, enis=tuple(replace(e, subnet_cidrs=()) for e in host.enis))
     assert {} == read(authority, unknown).subnets
+
+
+def test_subnet_without_blocks(authority: Authority, host: Host, endpoint: Ec2Endpoint) -> None:
+    """Where EC2 tells the owner but no block, metadata gives the blocks, or nobody does."""
+    endpoint.vpc = replace(endpoint.vpc, subnets=(replace(HOME, cidrs=()),))
+    assert {HOME.subnet_id: HOME} == read(authority, host).subnets
+    assert {} == read(authority, replace(host, enis=())).subnets
+
+
+@pytest.mark.parametrize(
+    "inner", ["", "<subnetSet><item/></subnetSet>", "<subnetSet>a</subnetSet><subnetSet/>"]
+)
+def test_other_shapes_of_subnets(ec2: Ec2, host: Host, clock: Clock, inner: str) -> None:
+    """A subnet that cannot be read voids the reading."""
+    canned = Canned(f"<r>{inner}</r>".encode())
+    ec2._client.meta.events.register("before-send.ec2.DescribeSubnets", canned)
+    with pytest.raises(AuthorityError, match="is no subnet"):
+        read(Authority(ec2, clock=clock, sleep=clock.sleep), host)
 
 
 def test_subnets_fail(authority: Authority, host: Host, endpoint: Ec2Endpoint) -> None:

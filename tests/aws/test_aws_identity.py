@@ -9,8 +9,9 @@ from reconciler.aws.authority import Authority
 from reconciler.aws.identity import identify
 from reconciler.aws.metadata import Metadata
 from reconciler.errors import IdentityError
-from reconciler.testing.endpoint import Ec2Endpoint
-from reconciler.testing.vpc import ACCOUNT
+from reconciler.testing.endpoint import Ec2Endpoint, Fault
+from reconciler.testing.metadata import MetadataService
+from reconciler.testing.vpc import ACCOUNT, Vpc
 
 NO_METADATA = Metadata({"AWS_EC2_METADATA_DISABLED": "true"})
 
@@ -33,12 +34,20 @@ def test_by_mac(authority: Authority, endpoint: Ec2Endpoint) -> None:
 
 
 def test_metadata_without_interfaces(
-    metadata: Metadata, authority: Authority, endpoint: Ec2Endpoint
+    metadata: Metadata, authority: Authority, endpoint: Ec2Endpoint, service: MetadataService
 ) -> None:
     """Metadata that describes no ENI whole is no answer."""
-    mac = endpoint.vpc.enis[0].mac
-    metadata._environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
-    assert "api" == identify(metadata, authority, [mac]).source
+    service.vpc = Vpc((), ())
+    assert "api" == identify(metadata, authority, [endpoint.vpc.enis[0].mac]).source
+
+
+def test_replicas_disagree(authority: Authority, endpoint: Ec2Endpoint) -> None:
+    """An ENI that was just found by its MAC stays ours though the next answer lacks it."""
+    first, second = endpoint.vpc.enis[:2]
+    endpoint.faults.add(Fault("lacking", ids=(first.eni_id,), after=1))
+    host = identify(NO_METADATA, authority, [first.mac])
+    assert [first.eni_id, second.eni_id] == [eni.eni_id for eni in host.enis]
+    assert not endpoint.faults
 
 
 @pytest.mark.parametrize(

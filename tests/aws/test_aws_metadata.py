@@ -8,7 +8,7 @@ from aws.broker import AWAY, HOME, US, Clock
 from reconciler.aws.metadata import Metadata, MetadataError
 from reconciler.core.model import Prefix, pack_address
 from reconciler.testing.metadata import MetadataService
-from reconciler.testing.vpc import ACCOUNT
+from reconciler.testing.vpc import ACCOUNT, Vpc
 
 
 def test_host(metadata: Metadata) -> None:
@@ -37,8 +37,10 @@ def test_half_attached(metadata: Metadata, service: MetadataService) -> None:
 
 
 def test_account_from_document(metadata: Metadata, service: MetadataService) -> None:
-    """Where the first ENI names no owner, the identity document names the account."""
-    service.vpc = service.vpc.with_eni(replace(service.vpc.enis[0], owner_id=None))
+    """Where no ENI names its owner, the identity document names the account."""
+    service.vpc = Vpc(
+        service.vpc.subnets, tuple(replace(e, owner_id=None) for e in service.vpc.enis)
+    )
     assert ACCOUNT == metadata.host().account_id
 
 
@@ -131,8 +133,8 @@ def test_endpoint(environ: dict[str, str], endpoint: str) -> None:
     [
         ({"AWS_EC2_METADATA_DISABLED": "TRUE"}, "AWS_EC2_METADATA_DISABLED"),
         ({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "both"}, "'both', not IPv4 or IPv6"),
-        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "nowhere at all"}, "nowhere at all"),
-        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "ftp://example"}, "ftp://example"),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "nowhere at all"}, "nowhere at all is no address"),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "ftp://example"}, "ftp://example is no address"),
         ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}, "did not answer"),
     ],
 )

@@ -1,0 +1,188 @@
+"""A pass on fakes: its order, its second look, and what a memory changes."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.core.memory import Memory
+from reconciler.core.model import Link, Neighbour, Nud, Outcome, Verdict, pack_address
+from reconciler.errors import AuthorityError, CapabilityError, UnbelievableError
+from reconciler.kernel.write import Writer
+from reconciler.passes import Pass
+from reconciler.repair import Repairer
+from reconciler.settings import GuardSettings, PolicySettings, Settings
+from reconciler.testing.clock import ManualClock
+from reconciler.testing.example import GONE_ADDRESS, GONE_MAC, HOST, example
+from reconciler.testing.kernel import FakeKernel
+from reconciler.testing.source import FakeSource
+
+ADDRESS = pack_address("10.0.0.11")
+WRONG = b"\x02\0\0\0\0\x99"
+ENTRY = Neighbour(2, ADDRESS, WRONG, Nud.REACHABLE, confirmed=1.0)
+ORPHAN = Neighbour(2, pack_address(GONE_ADDRESS), GONE_MAC, Nud.STALE, confirmed=500.0)
+
+
+class World:
+    """Both sides as fakes, and a pass between them."""
+
+    def __init__(
+        self, *entries: Neighbour, settings: Settings | None = None, memory: Memory | None = None
+    ) -> None:
+        vpc = example()
+        self.clock = ManualClock()
+        self.source = FakeSource(vpc, HOST, self.clock)
+        own = vpc.enis[0]
+        self.kernel = FakeKernel(
+            entries,
+            links=(Link(1, "lo", b"\0" * 6), Link(2, "eth0", own.mac)),
+            addresses=own.addresses,
+            wire=lambda key: getattr(vpc.owner(own.subnet_id, key.address), "mac", None),
+            clock=self.clock,
+        )
+        self.settings = settings or Settings()
+        writer = Writer(self.kernel, self.kernel, observe=False, hold_file=None, clock=self.clock)
+        self.one = Pass(
+            self.kernel,
+            writer,
+            self.source,
+            self.settings,
+            Repairer(self.kernel, writer, clock=self.clock, sleep=self.clock.sleep),
+            clock=self.clock,
+            memory=memory,
+        )
+
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Look, and return verdict and rule of each entry."""
+        return [(j.verdict.value, j.rule) for j in self.one.look().plan.judgements]
+
+    def outcomes(self) -> list[Outcome]:
+        """Look and repair; return the outcomes."""
+        return [repair.outcome for repair in self.one.repair(self.one.look()).done]
+
+
+def test_a_pass_repairs_what_is_wrong() -> None:
+    """A mismatch and an orphan are cured in one pass; a second finds nothing."""
+    world = World(ENTRY, ORPHAN)
+    assert world.outcomes() == [Outcome.HEALED, Outcome.GONE]
+    assert [verdict for verdict, _ in world.verdicts()] == ["match"]
+
+
+def test_a_suspect_cured_meanwhile_is_no_finding() -> None:
+    """An entry that got its right MAC while EC2 was asked is judged as it stands now."""
+    world = World(ENTRY)
+    right = example().enis[1].mac
+    world.source.between = lambda: world.kernel.neighbours.update(
+        {ENTRY.key: replace(ENTRY, lladdr=right)}
+    )
+    assert world.verdicts() == [("match", "owner-has-mac")]
+
+
+def test_a_suspect_gone_meanwhile_is_no_finding() -> None:
+    """An entry that went away while EC2 was asked is not reported."""
+    world = World(ENTRY)
+    world.source.between = world.kernel.neighbours.clear
+    assert world.verdicts() == []
+
+
+def test_what_is_wrong_in_a_new_way_waits() -> None:
+    """An entry that became wrong only after the reading began rests on no evidence yet."""
+    world = World(ENTRY)
+    world.source.between = lambda: world.kernel.neighbours.update(
+        {ENTRY.key: replace(ENTRY, lladdr=b"\x02\0\0\0\0\x77")}
+    )
+    look = world.one.look()
+    assert [(j.verdict, j.rule) for j in look.plan.judgements] == [(Verdict.PENDING, "unconfirmed")]
+    assert world.one.repair(look).done == []
+
+
+def test_a_failed_reading_is_an_error() -> None:
+    """What EC2 could not say whole reaches the caller, and nothing is written."""
+    world = World(ENTRY)
+    world.source.fail_next = [AuthorityError("page 2 failed")]
+    with pytest.raises(AuthorityError):
+        world.one.look()
+    assert world.kernel.writes == []
+
+
+def test_a_reading_without_this_host_is_not_believed() -> None:
+    """A reading that lacks this host's own ENI is another place's."""
+    world = World(ENTRY)
+    host = world.source.identify(set())
+    world.source.identify = lambda _: host  # type: ignore[method-assign]  # Metadata still knows.
+    world.source.vpc = world.source.vpc.without_eni(example().enis[0].eni_id)
+    with pytest.raises(UnbelievableError):
+        world.one.look()
+
+
+def test_capability_is_asked_for_only_when_there_is_something_to_do() -> None:
+    """Without changes nothing is asked; with one, a missing capability is an error before it."""
+    world = World()
+    world.kernel.may_write = False
+    assert world.outcomes() == []
+    world.kernel.neighbours[ENTRY.key] = ENTRY
+    with pytest.raises(CapabilityError):
+        world.outcomes()
+    assert world.kernel.writes == []
+
+
+def test_force_passes_the_ratio_but_not_the_order() -> None:
+    """A plan that is refused as too large is carried out with force."""
+    many = [replace(ENTRY, address=bytes([10, 0, 0, n])) for n in range(100, 120)]
+    world = World(*many)
+    refused = world.one.look()
+    assert refused.refusal is not None
+    assert refused.refusal.guard == "ratio"
+    assert world.one.repair(refused).done == []
+    forced = world.one.look(force=True)
+    assert len(world.one.repair(forced).done) == 20
+
+
+def test_a_blind_probe_is_guarded_as_a_delete() -> None:
+    """On a link whose ucast_solicit is 0 a probe weighs as much as a delete."""
+    policy = PolicySettings(on_mismatch="probe", on_orphan="probe")
+    many = [replace(ENTRY, address=bytes([10, 0, 0, n])) for n in range(100, 120)]
+    world = World(*many, settings=Settings(policy=policy))
+    assert world.one.look().refusal is None
+    world.kernel.probes = 0
+    refusal = world.one.look().refusal
+    assert refusal is not None
+    assert refusal.guard == "ratio"
+
+
+def test_with_a_memory_an_orphan_waits() -> None:
+    """The daemon removes an orphan only with its second complete reading two minutes later."""
+    world = World(ORPHAN, memory=Memory())
+    assert world.outcomes() == []
+    world.clock.advance(60)
+    assert world.outcomes() == []
+    world.clock.advance(60)
+    assert world.outcomes() == [Outcome.GONE]
+
+
+def test_with_a_memory_what_comes_back_is_contested() -> None:
+    """When EC2 lags behind the wire the daemon asks the wire once, then backs off."""
+    world = World(ENTRY, memory=Memory())
+    world.kernel.wire = lambda _: WRONG
+    assert world.outcomes() == [Outcome.RELEARNED]
+    writes = len(world.kernel.writes)
+    for _ in range(5):
+        world.clock.advance(10)
+        assert world.verdicts() == [("pending", "contested")]
+    assert len(world.kernel.writes) == writes
+
+
+def test_with_a_memory_the_ratio_counts_over_an_interval() -> None:
+    """Twelve wrong entries that come one pass after another are refused like twelve at once."""
+    settings = Settings(guard=GuardSettings(min_entries=2))
+    right = [
+        replace(ENTRY, address=eni.addresses[0], lladdr=eni.mac) for eni in example().enis[2:6]
+    ]
+    world = World(*right, settings=settings, memory=Memory())
+    outcomes = []
+    for n in range(12):
+        wrong = replace(ENTRY, address=bytes([10, 0, 0, 33 + n]))  # of the node's prefix
+        world.kernel.neighbours[wrong.key] = wrong
+        world.clock.advance(2)
+        look = world.one.look()
+        outcomes.append(look.refusal.guard if look.refusal else len(world.one.repair(look).done))
+    assert "ratio" in outcomes
