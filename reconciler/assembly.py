@@ -12,7 +12,7 @@ from reconciler.aws.identity import identify
 from reconciler.aws.metadata import Metadata
 from reconciler.clock import boottime
 from reconciler.core.memory import Memory
-from reconciler.core.model import Host, Mac, Reading
+from reconciler.core.model import Address, Host, Mac, Reading
 from reconciler.kernel.read import NetlinkReader
 from reconciler.kernel.write import NetlinkTransmitter, Writer
 from reconciler.passes import Pass
@@ -23,8 +23,11 @@ from reconciler.settings import Settings
 class Ec2Source:
     """EC2 and instance metadata as the one source of truth (``passes.Source``)."""
 
-    def __init__(self, metadata: Metadata, authority: Authority, settings: Settings) -> None:
+    def __init__(
+        self, metadata: Metadata, ec2: Ec2, authority: Authority, settings: Settings
+    ) -> None:
         self._metadata = metadata
+        self._ec2 = ec2
         self._authority = authority
         self._scope = settings.authority.scope
 
@@ -35,6 +38,19 @@ class Ec2Source:
     def read(self, host: Host, subnet_ids: frozenset[str], vpc_ids: frozenset[str]) -> Reading:
         """Read the subnets whole; see ``passes.Source``."""
         return self._authority.read(host, subnet_ids, vpc_ids, self._scope)
+
+    def read_targets(
+        self,
+        pairs: Collection[tuple[str, Address]],
+        subnet_ids: frozenset[str],
+        macs: Collection[Mac] = (),
+    ) -> Reading:
+        """Read exactly these addresses and MACs; see ``passes.Source``."""
+        return self._authority.read_targets(pairs, subnet_ids, macs)
+
+    def endpoint_addresses(self) -> frozenset[Address]:
+        """Return where EC2 is asked; see ``passes.Source``."""
+        return self._ec2.endpoint_addresses()
 
 
 class Assembly:
@@ -47,6 +63,7 @@ class Assembly:
         self._transmitter = NetlinkTransmitter()
         self._stack.callback(self._transmitter.close)
         self._metadata = Metadata()
+        self._stack.callback(self._metadata.close)
         self._ec2 = Ec2(self._metadata)
         self._stack.callback(self._ec2.close)
         self._authority = Authority(self._ec2, clock=boottime)
@@ -74,7 +91,7 @@ class Assembly:
         return Pass(
             self._reader,
             writer,
-            Ec2Source(self._metadata, self._authority, settings),
+            Ec2Source(self._metadata, self._ec2, self._authority, settings),
             settings,
             Repairer(self._reader, writer, clock=boottime, sleep=time.sleep),
             clock=boottime,

@@ -61,8 +61,8 @@ def _looked(result: Result, look: Look) -> Result:
         result,
         reading=look.reading,
         links=look.links,
-        names=look.names,
-        passed_over=look.passed_over,
+        names=look.table.names,
+        passed_over=look.view.passed_over,
         judgements=look.plan.judgements,
         refusal=look.refusal,
     )

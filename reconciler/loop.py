@@ -104,7 +104,7 @@ class Loop:
                 tell=lambda repair: self._journal.record(
                     repair,
                     look.reading,
-                    look.names[repair.judgement.neighbour.ifindex],
+                    look.table.names[repair.judgement.neighbour.ifindex],
                     datetime.now(UTC),
                 ),
             )
@@ -140,7 +140,7 @@ class Loop:
                     "entry.found",
                     extra={
                         "address": format_address(neighbour.address),
-                        "link": look.names[neighbour.ifindex],
+                        "link": look.table.names[neighbour.ifindex],
                         "mac": format_mac(neighbour.lladdr or b""),
                         "verdict": judgement.verdict.value,
                         "rule": judgement.rule,

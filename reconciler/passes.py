@@ -5,13 +5,13 @@ suspect once more. Whatever is changed was wrong before the reading began that
 says so.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from reconciler.core.guard import check_matches, check_ratio
 from reconciler.core.judge import View, view
-from reconciler.core.links import PLAIN_KINDS, candidates, managed
+from reconciler.core.links import PLAIN_KINDS, Candidates, candidates, managed
 from reconciler.core.memory import Memory
 from reconciler.core.model import (
     Address,
@@ -19,16 +19,17 @@ from reconciler.core.model import (
     Host,
     Judgement,
     Key,
+    Link,
     Mac,
     ManagedLink,
+    Neighbour,
     Outcome,
-    Policy,
     Reading,
     Repair,
     Table,
     Verdict,
 )
-from reconciler.core.ownership import Ownership
+from reconciler.core.ownership import Ownership, TargetedOwnership
 from reconciler.core.plan import Plan, counted, make_plan
 from reconciler.errors import Refused
 from reconciler.kernel.protocol import Reader
@@ -37,6 +38,7 @@ from reconciler.repair import Repairer, Repairs
 from reconciler.settings import Settings
 
 _WRITTEN = frozenset({Outcome.HEALED, Outcome.GONE, Outcome.RELEARNED})
+_SUSPECT = frozenset({Verdict.MISMATCH, Verdict.ORPHAN})
 
 
 class Source(Protocol):
@@ -56,29 +58,37 @@ class Source(Protocol):
             AuthorityError: they could not be read whole.
         """
 
+    def read_targets(
+        self,
+        pairs: Collection[tuple[str, Address]],
+        subnet_ids: frozenset[str],
+        macs: Collection[Mac] = (),
+    ) -> Reading:
+        """Read who lists exactly these addresses, and whose exactly these MACs are.
+
+        Raises:
+            AuthorityError: they could not be read whole.
+        """
+
+    def endpoint_addresses(self) -> frozenset[Address]:
+        """Return the addresses under which the authority is reached; empty when unknown."""
+
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at both sides found, and what would be done about it."""
+    """What one look at both sides found, and what would be done about it.
+
+    ``reading`` is the one that confirms; ``evidence`` says when.
+    """
 
     table: Table
     host: Host
     reading: Reading
-    links: dict[int, ManagedLink]
-    passed_over: dict[int, str]
+    links: Mapping[int, ManagedLink]
     view: View
     plan: Plan
-    refusal: Refused | None
-
-    @property
-    def names(self) -> dict[int, str]:
-        """The links' names by index; an entry may stand on a link that came later."""
-        return {link.index: link.name for link in self.table.links}
-
-    @property
-    def evidence(self) -> Evidence:
-        """Why this look's changes may be made."""
-        return Evidence(self.table.seen_at, self.reading.began, self.reading.ended)
+    evidence: Evidence
+    refusal: Refused | None = None
 
 
 class Pass:
@@ -103,12 +113,17 @@ class Pass:
         self._writer = writer
         self._source = source
         self._settings = settings
+        self._policy = settings.policy.to_core()
+        self._limits = settings.guard.to_core()
         self._repairer = repairer
         self._clock = clock
         self._memory = memory
+        self._last: Look | None = None
+
+    # -------------------------------------------------------------------- look
 
     def look(self, *, force: bool = False) -> Look:
-        """Read both sides, judge every entry, and ask the guards.
+        """Read both sides whole, judge every entry, and ask the guards.
 
         A guard's refusal is part of the answer. ``force`` passes the guards
         that may be passed.
@@ -117,92 +132,220 @@ class Pass:
             KernelError: the kernel could not be read.
             AuthorityError: the authority could not be read whole, or does not
                 know this host.
+            ShrunkRefused: the reading is not believed yet.
         """
-        settings = self._settings
-        policy = settings.policy.to_core()
-        limits = settings.guard.to_core()
         table = self._reader.table()
-        host = self._source.identify(
-            {link.mac for link in table.links if link.kind in PLAIN_KINDS and any(link.mac)}
-        )
-        chosen = candidates(
-            table.links, host, include=settings.links.include, exclude=settings.links.exclude
-        )
+        host, chosen = self._who(table.links)
         reading = self._source.read(host, chosen.subnet_ids, chosen.vpc_ids)
         links, passed_over = managed(chosen, host, reading)
         ownership = Ownership(reading.enis)
         memory, now = self._memory, self._clock()
         unsettled = frozenset[tuple[str, Address]]()
         if memory is not None:
-            memory.believe(reading, limits)
+            memory.believe(reading, self._limits)
             unsettled = memory.unsettled(table.neighbours, links, ownership, now)
         judge = view(
-            table,
-            host,
-            reading,
-            links,
-            passed_over,
-            policy,
-            ownership=ownership,
-            unsettled=unsettled,
+            table, host, reading, links, passed_over, self._policy, ownership, unsettled=unsettled
         )
-        judgements, waiting = self._judge(table, judge)
-        budget = min(limits.max_changes, limits.max_changes_per_hour)
+        judgements, waiting = self._judge(table.neighbours, judge)
         if memory is not None:
-            grace = settings.authority.interval
-            waiting |= memory.waiting(
-                judgements, links, reading, seen_at=table.seen_at, now=now, grace=grace
-            )
-            budget = memory.budget(limits, now)
-        blind = self._blind_links(links, policy)
-        plan = make_plan(judgements, policy, budget=budget, blind_links=blind, waiting=waiting)
-        look = Look(table, host, reading, links, passed_over, judge, plan, None)
-        try:
-            if plan.changes:
-                self._writer.check(look.evidence)
-            self._guard(plan, blind, force=force)
-        except Refused as refusal:
-            return replace(look, refusal=refusal)
-        return look
+            waiting |= self._patience(memory, judgements, judge, reading, table.seen_at)
+        evidence = Evidence(table.seen_at, reading.began, reading.ended)
+        orphans = {
+            j.neighbour.key: j
+            for j in judgements
+            if j.verdict is Verdict.ORPHAN and j.neighbour.key not in waiting
+        }
+        if orphans:
+            found = self._ask_again(orphans.values(), judge)
+            evidence = replace(evidence, reading_ended=found.ended)
+            judge = replace(judge, ownership=TargetedOwnership(ownership, found))
+            judgements = [
+                judge.judge(j.neighbour) if j.neighbour.key in orphans else j for j in judgements
+            ]
+        plan = self._plan(judgements, waiting, links)
+        look = Look(table, host, reading, links, judge, plan, evidence)
+        self._last = look
+        return self._guarded(look, plan.judged, plan.matches, force=force)
 
-    def _blind_links(self, links: Iterable[int], policy: Policy) -> frozenset[int]:
+    def glance(self, keys: Collection[Key] | None = None) -> Look | None:
+        """Judge by the last reading, and let a targeted one confirm what looks wrong.
+
+        Args:
+            keys: the entries to judge; None means the whole table.
+
+        Returns:
+            None when nothing can be said: no reading that is young enough
+            (``authority.max_age``), or nothing that looks wrong and could be
+            confirmed so. No filter finds an address inside a delegated prefix,
+            nor proves that nobody lists one: those wait for ``look``.
+
+        Raises:
+            KernelError: the kernel could not be read.
+            AuthorityError: the targeted reading failed.
+        """
+        last, now = self._last, self._clock()
+        if last is None or now - last.reading.ended > self._settings.authority.max_age:
+            return None
+        table = self._reader.table()
+        links = _unmoved(last.links, table.links)
+        judge = view(
+            table,
+            last.host,
+            last.reading,
+            links,
+            last.view.passed_over,
+            self._policy,
+            last.view.ownership,
+            unsettled=last.view.unsettled,
+        )
+        suspects = {
+            judged.neighbour.key: (links[neighbour.ifindex].subnet.subnet_id, neighbour.address)
+            for neighbour in table.neighbours
+            if (keys is None or neighbour.key in keys)
+            and (judged := judge.judge(neighbour)).verdict is Verdict.MISMATCH
+        }
+        if not suspects:
+            return None
+        reading = self._source.read_targets(
+            set(suspects.values()), frozenset(link.subnet.subnet_id for link in links.values())
+        )
+        listed = {(eni.subnet_id, address) for eni in reading.enis for address in eni.addresses}
+        judge = replace(judge, ownership=TargetedOwnership(judge.ownership, reading))
+        judgements, waiting = self._judge(
+            [n for n in table.neighbours if suspects.get(n.key) in listed],
+            judge,
+        )
+        if self._memory is not None:
+            waiting |= self._patience(
+                self._memory, judgements, judge, reading, table.seen_at, whole=False
+            )
+        plan = self._plan(judgements, waiting, links)
+        evidence = Evidence(table.seen_at, reading.began, reading.ended)
+        look = Look(table, last.host, reading, links, judge, plan, evidence)
+        return self._guarded(look, last.plan.judged, last.plan.matches)
+
+    def _who(self, links: tuple[Link, ...]) -> tuple[Host, Candidates]:
+        host = self._source.identify(
+            {link.mac for link in links if link.kind in PLAIN_KINDS and any(link.mac)}
+        )
+        wanted = self._settings.links
+        return host, candidates(links, host, include=wanted.include, exclude=wanted.exclude)
+
+    def _judge(
+        self, neighbours: Iterable[Neighbour], judge: View
+    ) -> tuple[list[Judgement], dict[Key, tuple[str, str]]]:
+        """Judge entries, each suspect once more as it stands now.
+
+        A suspect may have been cured, or have become another entry, while EC2
+        was asked; its link may have gone, its address may have become a next
+        hop. What is wrong in a new way was not seen before the reading began,
+        so it has to wait.
+        """
+        judgements = [judge.judge(neighbour) for neighbour in neighbours]
+        if not any(judgement.verdict in _SUSPECT for judgement in judgements):
+            return judgements, {}
+        around = self._reader.surroundings()
+        now_judge = replace(
+            judge,
+            links=_unmoved(judge.links, around.links),
+            own_addresses=judge.own_addresses | around.addresses,
+            next_hops=around.next_hops,
+        )
+        waiting = {}
+        again = []
+        for judgement in judgements:
+            if judgement.verdict not in _SUSPECT:
+                again.append(judgement)
+                continue
+            now = self._reader.neighbour(judgement.neighbour.key)
+            if now is None:
+                continue
+            again.append(now_judge.judge(now))
+            if not now.same_entry(judgement.neighbour):
+                waiting[now.key] = ("unconfirmed", "It changed while EC2 was asked.")
+        return again, waiting
+
+    def _patience(
+        self,
+        memory: Memory,
+        judgements: Collection[Judgement],
+        judge: View,
+        reading: Reading,
+        seen_at: float,
+        *,
+        whole: bool = True,
+    ) -> dict[Key, tuple[str, str]]:
+        return memory.waiting(
+            judgements,
+            judge.links,
+            reading,
+            seen_at=seen_at,
+            now=self._clock(),
+            grace=self._settings.authority.interval,
+            whole=whole,
+        )
+
+    def _ask_again(self, orphans: Iterable[Judgement], judge: View) -> Reading:
+        """Ask for exactly the addresses and MACs that no ENI seems to have.
+
+        Pages are no transaction: an ENI that moved between two of them is in
+        neither. Before anything is removed for being nobody's, EC2 is asked by
+        name.
+        """
+        orphans = list(orphans)
+        return self._source.read_targets(
+            {
+                (judge.links[j.neighbour.ifindex].subnet.subnet_id, j.neighbour.address)
+                for j in orphans
+            },
+            frozenset(link.subnet.subnet_id for link in judge.links.values()),
+            {j.neighbour.lladdr for j in orphans if j.neighbour.lladdr},
+        )
+
+    def _plan(
+        self,
+        judgements: Iterable[Judgement],
+        waiting: Mapping[Key, tuple[str, str]],
+        links: Iterable[int],
+    ) -> Plan:
+        limits = self._limits
+        budget = min(limits.max_changes, limits.max_changes_per_hour)
+        if self._memory is not None:
+            budget = self._memory.budget(limits, self._clock())
+        return make_plan(
+            judgements,
+            self._policy,
+            budget=budget,
+            blind_links=self._blind_links(links),
+            waiting=waiting,
+        )
+
+    def _blind_links(self, links: Iterable[int]) -> frozenset[int]:
         """Find the links on which a probe is a delete, if the policy probes at all."""
+        policy = self._policy
         if "probe" not in {policy.on_mismatch, policy.on_orphan, policy.on_unknown}:
             return frozenset()
         return frozenset(index for index in links if self._reader.ucast_solicit(index) == 0)
 
-    def _guard(self, plan: Plan, blind: frozenset[int], *, force: bool) -> None:
-        limits = self._settings.guard.to_core()
+    def _guarded(self, look: Look, judged: int, matches: int, *, force: bool = False) -> Look:
+        """Ask the guards about a look; ``judged`` and ``matches`` are the last full table's."""
+        plan = look.plan
         wrong = len(plan.wrong)
         if self._memory is not None:
             window = self._settings.authority.interval
             wrong = self._memory.wrong_lately(plan.wrong, window, self._clock())
-        if counted(plan, blind) and not force:
-            check_ratio(wrong, plan.judged, limits)
-            check_matches(plan, limits)
+        try:
+            if plan.changes:
+                self._writer.check(look.evidence)
+            if counted(plan, self._blind_links(look.links)) and not force:
+                check_ratio(wrong, judged, self._limits)
+                check_matches(judged, matches, self._limits)
+        except Refused as refusal:
+            return replace(look, refusal=refusal)
+        return look
 
-    def _judge(
-        self, table: Table, judge: View
-    ) -> tuple[list[Judgement], dict[Key, tuple[str, str]]]:
-        """Judge the table, each suspect once more as it stands now.
-
-        A suspect may have been cured, or have become another entry, while EC2
-        was asked. What is wrong in a new way was not seen before the reading
-        began, so it has to wait.
-        """
-        judgements = []
-        waiting = {}
-        for neighbour in table.neighbours:
-            judgement = judge.judge(neighbour)
-            if judgement.verdict in {Verdict.MISMATCH, Verdict.ORPHAN}:
-                now = self._reader.neighbour(neighbour.key)
-                if now is None:
-                    continue
-                judgement = judge.judge(now)
-                if not now.same_entry(neighbour):
-                    waiting[now.key] = ("unconfirmed", "It changed while EC2 was asked.")
-            judgements.append(judgement)
-        return judgements, waiting
+    # ------------------------------------------------------------------ repair
 
     def repair(
         self,
@@ -229,3 +372,44 @@ class Pass:
         return self._repairer.carry_out(
             look.plan.changes, look.evidence, tell=remember, stopped=stopped
         )
+
+    def unblind(self) -> list[Neighbour]:
+        """Let the kernel verify the neighbour through which the authority is reached.
+
+        In a private subnet the EC2 endpoint may itself be a neighbour. If its
+        own entry is wrong, no reading will ever come to say so. A probe writes
+        nothing: the kernel asks, and believes the wire.
+
+        Returns:
+            The entries that are being verified.
+
+        Raises:
+            KernelError: the kernel could not be read.
+            IdentityError: not one link can be managed.
+        """
+        addresses = self._source.endpoint_addresses()
+        if not addresses:
+            return []
+        table = self._reader.table()
+        host, chosen = self._who(table.links)
+        cidrs = {link.index: eni.subnet_cidrs for link, eni in chosen.links}
+        own = table.addresses.union(*(eni.addresses for eni in host.enis))
+        return [
+            neighbour
+            for neighbour in table.neighbours
+            if neighbour.address in addresses - own
+            and not any(kept.covers(neighbour.address) for kept in self._policy.protect)
+            and any(cidr.covers(neighbour.address) for cidr in cidrs.get(neighbour.ifindex, ()))
+            and self._reader.ucast_solicit(neighbour.ifindex) > 0
+            and self._writer.verify(neighbour)
+        ]
+
+
+def _unmoved(links: Mapping[int, ManagedLink], now: Iterable[Link]) -> dict[int, ManagedLink]:
+    """Keep the managed links that are still what they were; an index may be reused."""
+    standing = {link.index: (link.mac, link.kind, link.master) for link in now}
+    return {
+        index: link
+        for index, link in links.items()
+        if standing.get(index) == (link.link.mac, link.link.kind, link.link.master)
+    }

@@ -19,7 +19,16 @@ from reconciler.aws.client import Calls, Ec2, Ec2Error
 from reconciler.aws.reduce import SHAPE_ERRORS, reduce_eni
 from reconciler.aws.subnets import Subnets
 from reconciler.clock import boottime
-from reconciler.core.model import Address, Eni, Host, Reading, Subnet, format_address
+from reconciler.core.model import (
+    Address,
+    Eni,
+    Host,
+    Mac,
+    Reading,
+    Subnet,
+    format_address,
+    format_mac,
+)
 from reconciler.errors import AuthorityError
 
 log = logging.getLogger(__name__)
@@ -79,12 +88,15 @@ class Authority:
         return self._read([filters], subnet_ids, None)
 
     def read_targets(
-        self, pairs: Collection[tuple[str, Address]], subnet_ids: frozenset[str]
+        self,
+        pairs: Collection[tuple[str, Address]],
+        subnet_ids: frozenset[str],
+        macs: Collection[Mac] = (),
     ) -> Reading:
-        """Read who lists each (subnet, address); the reading speaks of nothing else.
+        """Read who lists each (subnet, address), and whose the MACs are; it speaks of nothing else.
 
-        No filter finds an address inside a delegated prefix: its owner is not in
-        the answer.
+        No filter finds an address inside a delegated prefix: its owner is in the
+        answer only where it has one of the MACs.
 
         Raises:
             AuthorityError: nothing was asked for, a pair lies outside the subnets,
@@ -98,19 +110,22 @@ class Authority:
                 + (f"{min(strange)} is no managed subnet" if strange else "no address was named")
                 + ". Nothing was changed."
             )
-        asked = sorted({address for _, address in targets})
+        asked = {address for _, address in targets}
+        values = {
+            "addresses.private-ip-address": [format_address(a) for a in asked if len(a) == 4],
+            "ipv6-addresses.ipv6-address": [format_address(a) for a in asked if len(a) == 16],
+            "mac-address": [format_mac(mac) for mac in set(macs)],
+        }
         room = max(1, _FILTER_VALUES - len(subnet_ids))
         return self._read(
             [
-                {"subnet-id": sorted(subnet_ids), name: [format_address(a) for a in some]}
-                for name, size in (
-                    ("addresses.private-ip-address", 4),
-                    ("ipv6-addresses.ipv6-address", 16),
-                )
-                for some in _batches([a for a in asked if len(a) == size], room)
+                {"subnet-id": sorted(subnet_ids), name: some}
+                for name, every in values.items()
+                for some in _batches(sorted(every), room)
             ],
             subnet_ids,
             targets,
+            frozenset(macs),
         )
 
     def find(self, name: str, values: Iterable[str]) -> tuple[Eni, ...]:
@@ -131,13 +146,18 @@ class Authority:
         queries: list[Filters],
         subnet_ids: frozenset[str],
         targets: frozenset[tuple[str, Address]] | None,
+        macs: frozenset[Mac] = frozenset(),
     ) -> Reading:
         def attempt(calls: Calls) -> Reading:
             began = self._clock()
             subnets = self._subnets.look_up(subnet_ids, calls)
             enis = self._enis(queries, subnet_ids, calls, began)
             if targets is not None:
-                enis = (e for e in enis if any((e.subnet_id, a) in targets for a in e.addresses))
+                enis = (
+                    e
+                    for e in enis
+                    if e.mac in macs or any((e.subnet_id, a) in targets for a in e.addresses)
+                )
             return self._reading(began, tuple(enis), subnets, calls, targets)
 
         reading = self._persist(attempt)

@@ -8,10 +8,12 @@ policy stands around the whole reading, in ``reconciler.aws.authority``.
 import logging
 import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions as sdk
@@ -20,6 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from reconciler import __version__
 from reconciler.aws.metadata import Metadata, MetadataError
+from reconciler.core.model import Address, pack_address
 from reconciler.errors import AuthorityError
 
 log = logging.getLogger(__name__)
@@ -183,6 +186,15 @@ class Ec2:
             AuthorityError: a call failed (``Ec2Error``), or no client can be made.
         """
         return self._pages("DescribeSubnets", filters, calls, {})
+
+    def endpoint_addresses(self) -> frozenset[Address]:
+        """Resolve the host that EC2 is asked at; empty where there is none or no name service."""
+        try:
+            host = urlsplit(self._client.meta.endpoint_url).hostname
+            found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
+        except (AuthorityError, OSError, UnicodeError):
+            return frozenset()
+        return frozenset(pack_address(str(address[0]).partition("%")[0]) for *_, address in found)
 
     def close(self) -> None:
         """Close the connections, if any were made."""

@@ -7,7 +7,6 @@ the one class that writes (``kernel.write``), and raise their exceptions there.
 """
 
 from reconciler.core.model import Limits
-from reconciler.core.plan import Plan
 from reconciler.errors import NoMatchRefused, RatioRefused
 
 FORCE = "look at `arp-reconciler plan`, and if you are sure run `arp-reconciler apply --force`"
@@ -33,15 +32,15 @@ def check_ratio(wrong: int, judged: int, limits: Limits) -> None:
         )
 
 
-def check_matches(plan: Plan, limits: Limits) -> None:
-    """Refuse when the authority agrees with not one entry.
+def check_matches(judged: int, matches: int, limits: Limits) -> None:
+    """Refuse when the authority agrees with not one entry of the last full table.
 
     Raises:
         NoMatchRefused: ``min_entries`` or more were judged, and none matches.
     """
-    if plan.judged >= limits.min_entries and plan.matches == 0:
+    if judged >= limits.min_entries and matches == 0:
         raise NoMatchRefused(
-            f"not one of {plan.judged} judged entries matches the authority (asked from "
+            f"not one of {judged} judged entries matches the authority (asked from "
             f"guard.min_entries = {limits.min_entries} on). This looks like a reading of another "
             f"place; nothing was changed. To go on: {FORCE}, or raise guard.min_entries."
         )

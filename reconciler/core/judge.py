@@ -23,7 +23,7 @@ from reconciler.core.model import (
     Policy,
     Prefix,
     Reading,
-    Table,
+    Surroundings,
     Verdict,
     format_address,
     format_mac,
@@ -71,18 +71,18 @@ class View:
         return _judge(neighbour, self)
 
 
-def view(  # noqa: PLR0913 - the two sides, and the policy.
-    table: Table,
+def view(
+    around: Surroundings,
     host: Host,
     reading: Reading,
     links: Mapping[int, ManagedLink],
     passed_over: Mapping[int, str],
     policy: Policy,
+    ownership: Ownership,
     *,
-    ownership: Ownership | None = None,
     unsettled: frozenset[tuple[str, Address]] = frozenset(),
 ) -> View:
-    """Prepare the judge for one table and one reading."""
+    """Prepare the judge for one look at the host and one reading."""
     ours = [
         eni
         for eni in reading.enis
@@ -92,11 +92,11 @@ def view(  # noqa: PLR0913 - the two sides, and the policy.
     return View(
         links=links,
         passed_over=passed_over,
-        ownership=ownership or Ownership(reading.enis),
+        ownership=ownership,
         reserved={index: reserved(link.subnet.cidrs) for index, link in links.items()},
-        own_addresses=table.addresses.union(*(eni.addresses for eni in everyone)),
+        own_addresses=around.addresses.union(*(eni.addresses for eni in everyone)),
         own_prefixes=frozenset(prefix for eni in everyone for prefix in eni.prefixes),
-        next_hops=table.next_hops,
+        next_hops=around.next_hops,
         policy=policy,
         sees_managed=reading.sees_managed,
         unsettled=unsettled,

@@ -139,17 +139,19 @@ class Memory:
         seen_at: float,
         now: float,
         grace: float,
+        whole: bool = True,
     ) -> dict[Key, tuple[str, str]]:
         """Note what is wrong; return rule and reason for each entry that has to wait.
 
         Args:
-            judgements: of one whole table.
+            judgements: of one whole table, or of some entries.
             links: the managed links; one that appeared while we ran is left
                 alone for ``grace`` seconds.
-            reading: a complete reading that began after ``seen_at``.
+            reading: the one they rest on, begun after ``seen_at``.
             seen_at: when the table was read.
             now: the time.
             grace: seconds.
+            whole: whether what is not among the judgements is not wrong any more.
         """
         young = self._young_links(links, now, grace)
         suspects: dict[Key, _Suspect] = {}
@@ -174,7 +176,7 @@ class Memory:
                 wait = ("unconfirmed", "Its link appeared a moment ago.")
             if wait is not None:
                 waiting[key] = wait
-        self._suspects = suspects
+        self._suspects = suspects if whole else self._suspects | suspects
         return waiting
 
     def changed(self, key: Key, lladdr: Mac | None, now: float) -> None:

@@ -192,12 +192,23 @@ class NextHops:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """What the kernel said in one look. ``seen_at`` is when the look began."""
+class Surroundings:
+    """What stands around the neighbours: links, this host's own addresses, next hops."""
 
     links: tuple[Link, ...]
     addresses: frozenset[Address]
     next_hops: NextHops
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The links' names by index."""
+        return {link.index: link.name for link in self.links}
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Surroundings):
+    """What the kernel said in one look. ``seen_at`` is when the look began."""
+
     neighbours: tuple[Neighbour, ...]
     seen_at: float
 

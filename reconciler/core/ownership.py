@@ -7,7 +7,7 @@ of an ENI is looked up within its VPC, for the same reason.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reconciler.core.model import Address, Eni, Mac, Prefix
+from reconciler.core.model import Address, Eni, Mac, Prefix, Reading
 
 
 class Claim(NamedTuple):
@@ -74,6 +74,32 @@ class Ownership:
     def mac_owner(self, vpc_id: str, mac: Mac) -> Eni | None:
         """Return the live ENI of the VPC that has this MAC."""
         return self._macs.get((vpc_id, mac))
+
+
+class TargetedOwnership(Ownership):
+    """A reading of whole subnets, with a targeted one laid over it.
+
+    An address that was asked for and is listed has the owners that the targeted
+    reading names; absence in it removes nothing. A MAC that it shows alive is
+    alive.
+    """
+
+    def __init__(self, below: Ownership, reading: Reading) -> None:
+        super().__init__(reading.enis)
+        self._below = below
+        self._targets = reading.targets or frozenset()
+
+    def claim(self, subnet_id: str, address: Address) -> Claim:
+        """Return who lists the address, by the targeted reading where it names somebody."""
+        if (subnet_id, address) in self._targets:
+            listed = self._exact.get(subnet_id, {}).get(address)
+            if listed is not None:
+                return _claim(listed)
+        return self._below.claim(subnet_id, address)
+
+    def mac_owner(self, vpc_id: str, mac: Mac) -> Eni | None:
+        """Return the live ENI of the VPC that has this MAC, by either reading."""
+        return super().mac_owner(vpc_id, mac) or self._below.mac_owner(vpc_id, mac)
 
 
 def _claim(listed: list[Eni]) -> Claim:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from reconciler.core.model import Key, Mac, Neighbour, Table
+from reconciler.core.model import Key, Mac, Neighbour, Surroundings, Table
 
 
 class Reader(Protocol):
@@ -10,6 +10,13 @@ class Reader(Protocol):
 
     def table(self) -> Table:
         """Read links, addresses, next hops and both families' neighbours.
+
+        Raises:
+            KernelError: the kernel could not be read whole.
+        """
+
+    def surroundings(self) -> Surroundings:
+        """Read links, addresses and next hops, without the neighbours.
 
         Raises:
             KernelError: the kernel could not be read whole.

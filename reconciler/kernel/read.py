@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from reconciler.core.model import Address, Key, Link, Neighbour, NextHops, Table
+from reconciler.core.model import Address, Key, Link, Neighbour, NextHops, Surroundings, Table
 from reconciler.errors import KernelError
 from reconciler.kernel import netlink
 
@@ -39,6 +39,20 @@ class NetlinkReader:
         Raises:
             KernelError: the kernel could not be read whole.
         """
+        around = self.surroundings()
+        seen_at = self._clock()
+        with _reading("neighbours"):
+            neighbours = self._netlink.dump(
+                netlink.RTM_GETNEIGH, _NEIGHBOURS, netlink.RTM_NEWNEIGH, _collect_neighbours
+            )
+        return Table(around.links, around.addresses, around.next_hops, neighbours, seen_at)
+
+    def surroundings(self) -> Surroundings:
+        """Read links, addresses and next hops, without the neighbours.
+
+        Raises:
+            KernelError: the kernel could not be read whole.
+        """
         with _reading("links"):
             links = self._netlink.dump(
                 netlink.RTM_GETLINK, _LINKS, netlink.RTM_NEWLINK, _collect_links
@@ -47,13 +61,7 @@ class NetlinkReader:
             addresses = self._netlink.dump(
                 netlink.RTM_GETADDR, _ADDRESSES, netlink.RTM_NEWADDR, _collect_addresses
             )
-        next_hops = self._next_hops()
-        seen_at = self._clock()
-        with _reading("neighbours"):
-            neighbours = self._netlink.dump(
-                netlink.RTM_GETNEIGH, _NEIGHBOURS, netlink.RTM_NEWNEIGH, _collect_neighbours
-            )
-        return Table(links, addresses, next_hops, neighbours, seen_at)
+        return Surroundings(links, addresses, self._next_hops())
 
     def neighbour(self, key: Key) -> Neighbour | None:
         """Read one entry anew; None when there is none.

@@ -168,12 +168,33 @@ class Writer:
         self._transmitter.replace(key, lladdr)
         return Written.DONE
 
+    def verify(self, seen: Neighbour) -> bool:
+        """Let the kernel verify an entry of which nothing is known; say whether it does.
+
+        The one change that rests on no reading: for the neighbour without which
+        there can be no reading. A probe writes nothing, and the kernel believes
+        nobody but the wire. The caller has seen that the link's
+        ``ucast_solicit`` is not 0.
+
+        Raises:
+            HoldRefused: the hold file exists, or cannot be checked.
+            KernelError: the entry could not be read again.
+            OSError: the kernel refused.
+        """
+        self._check_hold()
+        if self._observe:
+            return False
+        return self._send_if_same(seen, self._transmitter.probe) is Written.DONE
+
     def _change(
         self, judged: Neighbour, evidence: Evidence, transmit: Callable[[Key], None]
     ) -> Written:
         self.check(evidence)
         if self._observe:
             return Written.SKIPPED
+        return self._send_if_same(judged, transmit)
+
+    def _send_if_same(self, judged: Neighbour, transmit: Callable[[Key], None]) -> Written:
         standing = self._reader.neighbour(judged.key)
         if standing is None:
             return Written.ABSENT

@@ -9,7 +9,18 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from reconciler.core.model import Address, Key, Link, Mac, Neighbour, NextHops, Ntf, Nud, Table
+from reconciler.core.model import (
+    Address,
+    Key,
+    Link,
+    Mac,
+    Neighbour,
+    NextHops,
+    Ntf,
+    Nud,
+    Surroundings,
+    Table,
+)
 from reconciler.testing.clock import ManualClock
 
 _UNRESOLVED = frozenset({Nud.NONE, Nud.INCOMPLETE, Nud.FAILED})
@@ -63,6 +74,11 @@ class FakeKernel:
         return Table(
             self.links, self.addresses, self.next_hops, tuple(self.neighbours.values()), seen_at
         )
+
+    def surroundings(self) -> Surroundings:
+        """Read what stands around the neighbours."""
+        self._begin("surroundings")
+        return Surroundings(self.links, self.addresses, self.next_hops)
 
     def neighbour(self, key: Key) -> Neighbour | None:
         """Read one entry anew."""

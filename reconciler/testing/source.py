@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from reconciler.core.model import Host, HostEni, Mac, Reading
+from reconciler.core.model import Address, Eni, Host, HostEni, Mac, Reading
 from reconciler.errors import ReconcilerError
 from reconciler.testing.vpc import ACCOUNT, Vpc
 
@@ -12,7 +12,8 @@ class FakeSource:
     """Answers from ``vpc`` (``passes.Source``); set it to change what EC2 says.
 
     ``fail_next`` holds errors that the next readings raise, one each.
-    ``readings`` counts the readings that were asked for. ``between`` is called
+    ``readings`` counts the whole readings that were asked for, ``targeted`` the
+    others. ``endpoint`` is where EC2 would be asked. ``between`` is called
     once, in the middle of the next reading.
     """
 
@@ -21,7 +22,8 @@ class FakeSource:
         self.instance_id = instance_id
         self.clock = clock
         self.fail_next: list[ReconcilerError] = []
-        self.readings = 0
+        self.readings = self.targeted = 0
+        self.endpoint: frozenset[Address] = frozenset()
         self.between: Callable[[], object] | None = None
 
     def identify(self, macs: Collection[Mac]) -> Host:  # noqa: ARG002 - the protocol's.
@@ -54,6 +56,32 @@ class FakeSource:
     ) -> Reading:
         """Read the subnets whole."""
         self.readings += 1
+        return self._read(subnet_ids, lambda _: True, None)
+
+    def read_targets(
+        self,
+        pairs: Collection[tuple[str, Address]],
+        subnet_ids: frozenset[str],
+        macs: Collection[Mac] = (),
+    ) -> Reading:
+        """Read exactly these addresses and MACs."""
+        self.targeted += 1
+
+        def asked(eni: Eni) -> bool:
+            return eni.mac in macs or any((eni.subnet_id, a) in pairs for a in eni.addresses)
+
+        return self._read(subnet_ids, asked, frozenset(pairs))
+
+    def endpoint_addresses(self) -> frozenset[Address]:
+        """Return ``endpoint``."""
+        return self.endpoint
+
+    def _read(
+        self,
+        subnet_ids: frozenset[str],
+        asked: Callable[[Eni], bool],
+        targets: frozenset[tuple[str, Address]] | None,
+    ) -> Reading:
         began = self.clock()
         if self.fail_next:
             raise self.fail_next.pop(0)
@@ -64,7 +92,8 @@ class FakeSource:
             began=began,
             ended=self.clock(),
             fetched_at=datetime.now(UTC),
-            enis=tuple(eni for eni in vpc.enis if eni.subnet_id in subnet_ids),
+            enis=tuple(e for e in vpc.enis if e.subnet_id in subnet_ids and asked(e)),
             subnets={s.subnet_id: s for s in vpc.subnets if s.subnet_id in subnet_ids},
             api_calls=1,
+            targets=targets,
         )

@@ -302,7 +302,10 @@ def test_subnets_denied(
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where DescribeSubnets is denied, metadata gives the blocks and nobody the owner."""
+    """Where DescribeSubnets is denied, metadata gives the blocks and nobody the owner.
+
+    It is logged when it begins, and asked again every hour.
+    """
     endpoint.denied.add("DescribeSubnets")
     assert {HOME.subnet_id: replace(HOME, owner_id=None)} == read(authority, host).subnets
     read(authority, host)
@@ -317,6 +320,10 @@ def test_subnets_denied(
         host, BOTH, frozenset({HOME.vpc_id}), "subnet"
     ).subnets
     assert 4 == asked_subnets(endpoint)
+    endpoint.denied.add("DescribeSubnets")
+    clock.sleep(3600.0)
+    read(authority, host)
+    assert 2 == len(caplog.records)
 
 
 def test_subnets_denied_without_metadata(

@@ -21,6 +21,7 @@ from reconciler.core.model import (
     Table,
     pack_address,
 )
+from reconciler.core.ownership import Ownership
 
 ACCOUNT = "111122223333"
 SUBNETS = (
@@ -152,4 +153,4 @@ def make_view(
         link.index: ManagedLink(link, eni, subnets[eni.subnet_id])
         for link, eni in zip(LINKS, HOST_ENIS, strict=True)
     }
-    return view(table, HOST, reading, links, {1: "it is lo"}, policy)
+    return view(table, HOST, reading, links, {1: "it is lo"}, policy, Ownership(reading.enis))

@@ -20,18 +20,21 @@ def host(namespaces: None) -> Iterator[Host]:  # noqa: ARG001 - it allows what f
             [
                 f"link add v0 type veth peer name p0 address 02:00:00:00:00:02 netns {peer.path}",
                 "link set lo up",
-                "link set v0 up",
+                "link set v0 addrgenmode none up",
                 "addr add 10.0.0.1/24 dev v0",
                 "addr add 2001:db8::1/64 dev v0 nodad",
+                # A neighbour solicitation goes out from a link-local address.
+                "addr add fe80::1/64 dev v0 nodad",
             ],
             pass_fds=[peer.fd],
         )
         peer.batch(
             "ip",
             [
-                "link set p0 up",
+                "link set p0 addrgenmode none up",
                 "addr add 10.0.0.2/24 dev p0",
                 "addr add 2001:db8::2/64 dev p0 nodad",
+                "addr add fe80::2/64 dev p0 nodad",
             ],
         )
         with namespace.entered():
