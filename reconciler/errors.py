@@ -23,6 +23,11 @@ class ReconcilerError(Exception):
 
     code: ClassVar[str] = "error"
 
+    @property
+    def kind(self) -> str:
+        """What makes two failures the same one in a log that counts repeats."""
+        return self.code
+
 
 class ConfigError(ReconcilerError):
     """A setting, file or flag is not acceptable."""
@@ -87,7 +92,11 @@ class Refused(ReconcilerError):  # noqa: N818 - a guard's refusal is an answer, 
     code = "refused"
     guard: ClassVar[str]
     setting: ClassVar[str]
-    forcible: ClassVar[bool] = True
+
+    @property
+    def kind(self) -> str:
+        """One guard's refusals are one failure."""
+        return f"{self.code} {self.guard}"
 
 
 class RatioRefused(Refused):
@@ -116,7 +125,6 @@ class StaleRefused(Refused):
 
     guard = "stale"
     setting = "authority.max_age"
-    forcible = False
 
 
 class HoldRefused(Refused):
@@ -124,4 +132,3 @@ class HoldRefused(Refused):
 
     guard = "hold"
     setting = "guard.hold_file"
-    forcible = False

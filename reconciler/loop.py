@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from reconciler.core.links import FOREIGN
 from reconciler.core.model import Key, Mac, format_address, format_mac
-from reconciler.errors import LockError, ReconcilerError
+from reconciler.errors import AuthorityError, CapabilityError, LockError, ReconcilerError
 from reconciler.passes import Look, Pass
 from reconciler.report.journal import Journal
 from reconciler.report.result import REPORTED
@@ -66,6 +67,7 @@ class Loop:
         self._failures = 0
         self._failure = ""
         self._told: set[tuple[Key, Mac | None, str]] = set()
+        self._left_alone: set[tuple[str, str]] = set()
 
     def stop(self) -> None:
         """End after the pass that is under way."""
@@ -93,27 +95,58 @@ class Loop:
         log.info("daemon.stopped")
 
     def turn(self) -> None:
-        """Make one pass and tell what came of it; nothing but a bug gets past here."""
+        """Make one pass and tell what came of it; whatever fails, the loop goes on."""
         try:
+            # What the last reading shows wrong is confirmed by name and healed
+            # first; then both sides are read whole.
+            suspects = self._pass.glance()
+            if suspects is not None:
+                self._carry_out(suspects)
             look = self._pass.look()
             self._tell(look)
-            if look.refusal is not None:
-                raise look.refusal
-            repairs = self._pass.repair(
-                look,
-                tell=lambda repair: self._journal.record(
-                    repair,
-                    look.reading,
-                    look.table.names[repair.judgement.neighbour.ifindex],
-                    datetime.now(UTC),
-                ),
-            )
-            if repairs.refusal is not None:
-                raise repairs.refusal
+            self._carry_out(look)
         except ReconcilerError as error:
             self._failed(error)
+            if isinstance(error, AuthorityError):
+                self._unblind()
+        except Exception as error:
+            # A bug of ours. Every write has its own gate, so nothing is half done.
+            log.exception("pass.bug", extra={"why": repr(error)})
         else:
             self._recovered()
+
+    def _carry_out(self, look: Look) -> None:
+        if look.refusal is not None:
+            raise look.refusal
+        repairs = self._pass.repair(
+            look,
+            tell=lambda repair: self._journal.record(
+                repair,
+                look.reading,
+                look.table.names[repair.judgement.neighbour.ifindex],
+                datetime.now(UTC),
+            ),
+        )
+        if repairs.refusal is not None:
+            raise repairs.refusal
+
+    def _unblind(self) -> None:
+        """See to it that the way to EC2 is not itself a wrong neighbour."""
+        try:
+            verified = self._pass.unblind()
+        except (ReconcilerError, OSError) as error:
+            log.debug("endpoint.not_verified", extra={"why": str(error)})
+            return
+        for neighbour in verified:
+            log.warning(
+                "endpoint.verified",
+                extra={
+                    "address": format_address(neighbour.address),
+                    "mac": format_mac(neighbour.lladdr or b""),
+                    "why": "EC2 cannot be read, and its endpoint is this neighbour: "
+                    "the kernel was asked to verify it",
+                },
+            )
 
     def _load_again(self) -> None:
         try:
@@ -149,12 +182,22 @@ class Loop:
                     },
                 )
         self._told = set(wrong)
+        left_alone = {
+            (look.table.names.get(index, str(index)), why)
+            for index, why in look.view.passed_over.items()
+            if why != FOREIGN
+        }
+        for name, why in sorted(left_alone - self._left_alone):
+            log.info("link.unmanaged", extra={"link": name, "why": why})
+        self._left_alone = left_alone
 
     def _failed(self, error: ReconcilerError) -> None:
+        """Tell a failure in full the first time, and count the rest."""
         self._failures += 1
-        if error.code != self._failure:
-            self._failure = error.code
-            log.warning("pass.failed", extra={"code": error.code, "why": str(error)})
+        if error.kind != self._failure:
+            self._failure = error.kind
+            level = logging.ERROR if isinstance(error, CapabilityError) else logging.WARNING
+            log.log(level, "pass.failed", extra={"code": error.code, "why": str(error)})
         else:
             log.debug("pass.failed_again", extra={"code": error.code, "failures": self._failures})
 

@@ -13,7 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    wait_random_exponential,
+)
 
 from reconciler.aws.client import Calls, Ec2, Ec2Error
 from reconciler.aws.reduce import SHAPE_ERRORS, reduce_eni
@@ -34,6 +39,8 @@ from reconciler.errors import AuthorityError
 log = logging.getLogger(__name__)
 
 _FILTER_VALUES = 200  # EC2 takes at most this many values in one call, all filters together.
+# An hour of throttling must not become an hour of calls: everybody shares the bucket.
+_ATTEMPTS = 4
 _LONGEST = 300.0  # Seconds; an attempt that pages longer describes no moment at all.
 
 Scope = Literal["subnet", "vpc"]
@@ -221,7 +228,8 @@ class Authority:
         began = self._clock()
 
         def too_late(state: RetryCallState) -> bool:
-            return self._clock() + state.upcoming_sleep - began >= self._deadline
+            late = self._clock() + state.upcoming_sleep - began >= self._deadline
+            return late or state.attempt_number >= _ATTEMPTS
 
         retrying = Retrying(
             sleep=self._sleep,

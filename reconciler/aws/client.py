@@ -93,6 +93,11 @@ class Ec2Error(AuthorityError):
         self.transient = transient
 
     @property
+    def kind(self) -> str:
+        """One code of EC2's is one failure."""
+        return f"{self.code} {self.aws_code}"
+
+    @property
     def denied(self) -> bool:
         """Whether a permission is missing."""
         return self.aws_code in DENIED

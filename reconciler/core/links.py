@@ -18,6 +18,8 @@ from reconciler.errors import IdentityError, UnbelievableError
 # borrows MACs and is never ours.
 PLAIN_KINDS = frozenset({None, "veth"})
 
+FOREIGN = "its MAC is no ENI of this instance"
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -59,7 +61,7 @@ def candidates(
             continue  # Loopback and tunnels without a MAC: nobody expects them here.
         eni = enis.get(link.mac)
         why = (
-            "its MAC is no ENI of this instance"
+            FOREIGN
             if eni is None
             else _objection(link, eni, host, kinds, twins[link.mac], include, exclude)
         )
