@@ -296,6 +296,12 @@ def test_an_answer_that_makes_no_sense_is_an_error(datagrams: tuple[bytes, ...])
         read(*datagrams)
 
 
+def test_a_message_that_overruns_its_datagram_is_not_believed() -> None:
+    """Half a message is no message, even when the end follows in the next datagram."""
+    with pytest.raises(KernelError, match="longer than its datagram"):
+        read(reply(KIND, b"whole")[:-4], DONE)
+
+
 PARSERS: list[Callable[[bytes], object]] = [
     netlink.parse_neighbour,
     netlink.parse_link,
