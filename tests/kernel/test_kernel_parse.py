@@ -188,6 +188,18 @@ def test_routes_without_gateway_say_nothing(message: bytes) -> None:
     assert netlink.parse_route(message) is None
 
 
+def test_routes_of_one_tail_share_their_next_hops() -> None:
+    """The tail is what follows table and destination; a default route has none to share."""
+    table, dst = pack_attribute(15, struct.pack("=I", 254)), pack_attribute(1, bytes(4))
+    gateway = pack_attribute(5, pack_address("10.0.0.9"))
+    assert [gateway, None, None, None] == [
+        netlink.route_tail(rtmsg(table, dst, gateway)),
+        netlink.route_tail(rtmsg(table, dst, gateway, dst_len=0)),
+        netlink.route_tail(rtmsg(table, dst, gateway, kind=7)),
+        netlink.route_tail(rtmsg(dst, table, gateway)),
+    ]
+
+
 def test_a_next_hop_of_no_length_does_not_loop() -> None:
     """A multipath walk that would not advance is an error."""
     with pytest.raises(KernelError):

@@ -130,7 +130,7 @@ def test_a_cut_datagram_is_an_error(scripted: type[ScriptedSocket]) -> None:
 
 def test_only_the_kernel_is_believed(scripted: type[ScriptedSocket]) -> None:
     """Datagrams of another process are passed over."""
-    scripted.script = [ENTRY, TimeoutError("timed out")]
+    scripted.script = [ENTRY, END, TimeoutError("timed out")]
     scripted.sender = 99
     with pytest.raises(TimeoutError):
         dump(NetlinkSocket())

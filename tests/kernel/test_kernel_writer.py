@@ -16,6 +16,7 @@ from reconciler.testing.kernel import FakeKernel
 WRONG, RIGHT = pack_mac("02:00:00:00:00:66"), pack_mac("02:00:00:00:00:01")
 KEY = Key(3, pack_address("10.0.0.9"))
 JUDGED = Neighbour(*KEY, WRONG, Nud.REACHABLE)
+FAILED = replace(JUDGED, lladdr=None, state=Nud.FAILED)
 NOW = 1000.0
 FRESH = Evidence(seen_at=990.0, reading_began=991.0, reading_ended=992.0)
 
@@ -238,6 +239,34 @@ def test_an_entry_that_cannot_be_read_again_is_not_changed(name: str) -> None:
     assert [] == kernel.writes
 
 
+# -------------------------------------------------------------------- verify
+
+
+def test_verify_probes_without_evidence() -> None:
+    """The one neighbour without which there is no reading is verified by the kernel."""
+    kernel = FakeKernel([JUDGED])
+    assert make_writer(kernel).verify(JUDGED)
+    assert [("probe", KEY)] == kernel.writes
+
+
+@pytest.mark.parametrize("now", [*FIXED, replace(JUDGED, lladdr=RIGHT), FAILED])
+def test_verify_leaves_any_other_entry_alone(now: Neighbour) -> None:
+    """It spares what delete and probe spare."""
+    kernel = FakeKernel([now])
+    assert not make_writer(kernel).verify(JUDGED)
+    assert [] == kernel.writes
+
+
+def test_verify_is_held_and_observed_like_every_change(tmp_path: Path) -> None:
+    """Neither the hold file nor observe lets it through."""
+    (tmp_path / "hold").touch()
+    kernel = FakeKernel([JUDGED])
+    with pytest.raises(HoldRefused):
+        make_writer(kernel, hold_file=tmp_path / "hold").verify(JUDGED)
+    assert not make_writer(kernel, observe=True).verify(JUDGED)
+    assert [] == kernel.writes
+
+
 # ------------------------------------------------------- resolve and replace
 
 
@@ -254,9 +283,6 @@ def test_a_standing_entry_is_not_asked_for(standing: Neighbour) -> None:
     kernel = FakeKernel([standing], wire=lambda _: RIGHT)
     assert Written.DONE is CHANGES["resolve"](make_writer(kernel))
     assert ([("resolve", KEY)], {KEY: standing}) == (kernel.writes, kernel.neighbours)
-
-
-FAILED = replace(JUDGED, lladdr=None, state=Nud.FAILED)
 
 
 def test_an_entry_that_stays_failed_is_asked_for_again() -> None:
