@@ -150,7 +150,6 @@ class Pass:
         judgements, waiting = self._judge(table.neighbours, judge)
         if memory is not None:
             waiting |= self._patience(memory, judgements, judge, reading, table.seen_at)
-        evidence = Evidence(table.seen_at, reading.began, reading.ended)
         orphans = {
             j.neighbour.key: j
             for j in judgements
@@ -158,12 +157,12 @@ class Pass:
         }
         if orphans:
             found = self._ask_again(orphans.values(), judge)
-            evidence = replace(evidence, reading_ended=found.ended)
             judge = replace(judge, ownership=TargetedOwnership(ownership, found))
             judgements = [
                 judge.judge(j.neighbour) if j.neighbour.key in orphans else j for j in judgements
             ]
         plan = self._plan(judgements, waiting, links)
+        evidence = Evidence(table.seen_at, reading.began, reading.ended)
         look = Look(table, host, reading, links, judge, plan, evidence)
         self._last = look
         return self._guarded(look, plan.judged, plan.matches, force=force)
