@@ -101,14 +101,14 @@ def _print_findings(result: Result, listed: Sequence[Judgement], console: Consol
             Text(_mac(judgement.expected_mac)),
             _done(result, judgement),
         ]
-        table.add_row(*row, *([Text(_why(judgement))] if wide else []))
+        table.add_row(*row, *([Text(_why(result, judgement))] if wide else []))
     console.print(table)
     if not wide:
         for judgement in listed:
             console.print()
             console.print(
                 Text(format_address(judgement.neighbour.address), style="bold"),
-                Text(_why(judgement), style="dim"),
+                Text(_why(result, judgement), style="dim"),
             )
 
 
@@ -139,16 +139,18 @@ def _print_sources(result: Result, console: Console) -> None:
         console.print(Text(f"{name} is not managed: {why}", style="dim"))
 
 
-def _why(judgement: Judgement) -> str:
+def _why(result: Result, judgement: Judgement) -> str:
     neighbour = judgement.neighbour
     owner = judgement.owner
     who = ""
     if owner is not None:
         named = [owner.instance_id or owner.interface_type, owner.description]
         who = f" Owner: {', '.join(part for part in named if part)}."
+    repair = result.repairs.get(neighbour.key)
+    took = f" Took {_short(repair.seconds)}." if repair is not None and repair.seconds else ""
     return (
-        f"{judgement.reason}{who} {neighbour.nud}, confirmed {_age(neighbour.confirmed)} ago, "
-        f"updated {_age(neighbour.updated)} ago [{judgement.rule}]"
+        f"{judgement.reason}{who}{took} {neighbour.nud}, "
+        f"confirmed {_age(neighbour.confirmed)} ago, updated {_age(neighbour.updated)} ago [{judgement.rule}]"
     )
 
 
@@ -167,9 +169,7 @@ def _age(seconds: float) -> str:
 def _done(result: Result, judgement: Judgement) -> Text:
     repair = result.repairs.get(judgement.neighbour.key)
     if repair is not None:
-        took = f" in {_short(repair.seconds)}" if repair.seconds else ""
-        style = _OUTCOME_COLOURS.get(repair.outcome, "red")
-        return Text(f"{repair.outcome.value}{took}", style=style)
+        return Text(repair.outcome.value, style=_OUTCOME_COLOURS.get(repair.outcome, "red"))
     action = judgement.action
     return Text("-" if action is Action.NONE else action.value)
 
