@@ -150,7 +150,8 @@ def _why(result: Result, judgement: Judgement) -> str:
     took = f" Took {_short(repair.seconds)}." if repair is not None and repair.seconds else ""
     return (
         f"{judgement.reason}{who}{took} {neighbour.nud}, "
-        f"confirmed {_age(neighbour.confirmed)} ago, updated {_age(neighbour.updated)} ago [{judgement.rule}]"
+        f"confirmed {_age(neighbour.confirmed)} ago, "
+        f"updated {_age(neighbour.updated)} ago [{judgement.rule}]"
     )
 
 
