@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.memory import Memory
-from reconciler.core.model import Link, Neighbour, Nud, Outcome, Verdict, pack_address
+from reconciler.core.model import (
+    Link,
+    Neighbour,
+    NextHops,
+    Nud,
+    Outcome,
+    Verdict,
+    pack_address,
+)
 from reconciler.errors import AuthorityError, CapabilityError, UnbelievableError
 from reconciler.kernel.write import Writer
 from reconciler.passes import Pass
@@ -185,3 +193,78 @@ def test_with_a_memory_the_ratio_counts_over_an_interval() -> None:
         look = world.one.look()
         outcomes.append(look.refusal.guard if look.refusal else len(world.one.repair(look).done))
     assert "ratio" in outcomes
+
+
+def test_an_orphan_is_asked_for_by_name() -> None:
+    """An ENI that the whole reading missed is found by name, and nothing is removed."""
+    whole = example()
+    peer, node = whole.enis[2], whole.enis[4]
+    right = replace(ENTRY, address=peer.addresses[0], lladdr=peer.mac)
+    pod = replace(ENTRY, address=pack_address("10.0.0.37"), lladdr=node.mac)
+    world = World(right, pod)
+    world.source.vpc = whole.without_eni(peer.eni_id).without_eni(node.eni_id)
+    world.source.between = lambda: setattr(world.source, "vpc", whole)
+    assert world.verdicts() == [("match", "owner-has-mac"), ("unlisted", "mac-is-live")]
+    assert world.source.targeted == 1
+
+
+def test_a_link_that_was_replaced_meanwhile_is_left_alone() -> None:
+    """A link index that names another device by now is not managed any more."""
+    world = World(ENTRY)
+    other = Link(2, "eth9", b"\x02\0\0\0\0\x55")
+    world.source.between = lambda: setattr(world.kernel, "links", (other,))
+    assert world.verdicts() == [("unmanaged", "link")]
+
+
+def test_an_address_that_became_a_next_hop_meanwhile_is_left_alone() -> None:
+    """A route that appeared while EC2 was asked protects its next hop."""
+    world = World(ORPHAN)
+    hops = NextHops(frozenset({ORPHAN.address}))
+    world.source.between = lambda: setattr(world.kernel, "next_hops", hops)
+    assert world.verdicts() == [("protected", "next-hop")]
+
+
+def test_a_glance_confirms_by_name_and_heals() -> None:
+    """What the last reading shows wrong is confirmed by a targeted one, and healed."""
+    world = World(memory=Memory())
+    assert world.one.glance() is None
+    world.one.look()
+    world.kernel.neighbours[ENTRY.key] = ENTRY
+    look = world.one.glance()
+    assert look is not None
+    assert look.evidence.seen_at < look.evidence.reading_began
+    assert [repair.outcome for repair in world.one.repair(look).done] == [Outcome.HEALED]
+    assert (world.source.readings, world.source.targeted) == (1, 1)
+
+
+def test_a_glance_believes_the_newer_word() -> None:
+    """An address that EC2 gave away since the last reading is no mismatch any more."""
+    world = World(memory=Memory())
+    world.one.look()
+    newer = replace(example().enis[1], mac=WRONG)
+    world.source.vpc = world.source.vpc.with_eni(newer)
+    world.kernel.neighbours[ENTRY.key] = ENTRY
+    look = world.one.glance()
+    assert look is not None
+    assert [j.verdict for j in look.plan.judgements] == [Verdict.MATCH]
+
+
+def test_a_glance_leaves_what_no_filter_finds() -> None:
+    """A suspect inside a delegated prefix waits for the next whole look."""
+    world = World(memory=Memory())
+    world.one.look()
+    pod = replace(ENTRY, address=pack_address("10.0.0.37"))
+    world.kernel.neighbours[pod.key] = pod
+    look = world.one.glance()
+    assert look is not None
+    assert look.plan.judgements == ()
+
+
+def test_a_glance_needs_a_young_reading() -> None:
+    """Beyond authority.max_age the last reading is no ground for suspicion."""
+    world = World(memory=Memory())
+    world.one.look()
+    world.kernel.neighbours[ENTRY.key] = ENTRY
+    world.clock.advance(301)
+    assert world.one.glance() is None
+    assert world.source.targeted == 0
