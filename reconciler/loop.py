@@ -13,7 +13,13 @@ from datetime import UTC, datetime
 
 from reconciler.core.links import FOREIGN
 from reconciler.core.model import Key, Mac, format_address, format_mac
-from reconciler.errors import AuthorityError, CapabilityError, LockError, ReconcilerError
+from reconciler.errors import (
+    AuthorityError,
+    CapabilityError,
+    LockError,
+    ReconcilerError,
+    Refused,
+)
 from reconciler.passes import Look, Pass
 from reconciler.report.journal import Journal
 from reconciler.report.result import REPORTED
@@ -98,26 +104,29 @@ class Loop:
         """Make one pass and tell what came of it; whatever fails, the loop goes on."""
         try:
             # What the last reading shows wrong is confirmed by name and healed
-            # first; then both sides are read whole.
+            # first; then both sides are read whole. A guard that refuses the
+            # first is asked again about the second, and only then believed.
             suspects = self._pass.glance()
             if suspects is not None:
                 self._carry_out(suspects)
             look = self._pass.look()
             self._tell(look)
-            self._carry_out(look)
-        except ReconcilerError as error:
+            refusal = self._carry_out(look)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the loop.
+            # Every write has its own gate, so nothing is half done.
             self._failed(error)
             if isinstance(error, AuthorityError):
                 self._unblind()
-        except Exception as error:
-            # A bug of ours. Every write has its own gate, so nothing is half done.
-            log.exception("pass.bug", extra={"why": repr(error)})
         else:
-            self._recovered()
+            if refusal is not None:
+                self._failed(refusal)
+            else:
+                self._recovered()
 
-    def _carry_out(self, look: Look) -> None:
+    def _carry_out(self, look: Look) -> Refused | None:
+        """Repair; return the refusal of the guard that stopped it, if one did."""
         if look.refusal is not None:
-            raise look.refusal
+            return look.refusal
         repairs = self._pass.repair(
             look,
             tell=lambda repair: self._journal.record(
@@ -127,15 +136,14 @@ class Loop:
                 datetime.now(UTC),
             ),
         )
-        if repairs.refusal is not None:
-            raise repairs.refusal
+        return repairs.refusal
 
     def _unblind(self) -> None:
         """See to it that the way to EC2 is not itself a wrong neighbour."""
         try:
             verified = self._pass.unblind()
-        except (ReconcilerError, OSError) as error:
-            log.debug("endpoint.not_verified", extra={"why": str(error)})
+        except Exception as error:  # noqa: BLE001 - as in turn; the first failure is told already.
+            log.debug("endpoint.not_verified", extra={"why": repr(error)})
             return
         for neighbour in verified:
             log.warning(
@@ -154,9 +162,10 @@ class Loop:
         except ReconcilerError as error:
             log.error("settings.kept", extra={"why": str(error)})  # noqa: TRY400 - no traceback.
             return
+        if settings.log.journal != self._settings.log.journal:
+            self._journal = Journal(settings.log.journal)
         self._settings = settings
         self._pass = self._make_pass(settings)
-        self._journal = Journal(settings.log.journal)
         log.info("settings.reloaded", extra={"mode": settings.mode})
 
     def _tell(self, look: Look) -> None:
@@ -191,15 +200,18 @@ class Loop:
             log.info("link.unmanaged", extra={"link": name, "why": why})
         self._left_alone = left_alone
 
-    def _failed(self, error: ReconcilerError) -> None:
+    def _failed(self, error: Exception) -> None:
         """Tell a failure in full the first time, and count the rest."""
         self._failures += 1
-        if error.kind != self._failure:
-            self._failure = error.kind
+        kind = error.kind if isinstance(error, ReconcilerError) else repr(error)
+        if kind == self._failure:
+            log.debug("pass.failed_again", extra={"kind": kind, "failures": self._failures})
+        elif isinstance(error, ReconcilerError):
             level = logging.ERROR if isinstance(error, CapabilityError) else logging.WARNING
             log.log(level, "pass.failed", extra={"code": error.code, "why": str(error)})
         else:
-            log.debug("pass.failed_again", extra={"code": error.code, "failures": self._failures})
+            log.error("pass.bug", extra={"why": repr(error)}, exc_info=error)
+        self._failure = kind
 
     def _recovered(self) -> None:
         if self._failures:

@@ -78,6 +78,7 @@ _ERROR_MESSAGE = 1
 # bytes, PROBES, CACHEINFO. Almost every entry of a table is one, and is unpacked whole.
 _PLAIN_IPV4 = Struct("=B3xiHBBI4sI6s2xIIIIIII")
 _PLAIN_IPV6 = Struct("=B3xiHBBI16sI6s2xIIIIIII")
+_ROUTE_TABLE = _ATTRIBUTE.pack(8, 15)
 _ROUTE_DST_IPV4 = _ATTRIBUTE.pack(8, 1)
 _ROUTE_DST_IPV6 = _ATTRIBUTE.pack(20, 1)
 _PLAIN_DST_IPV4 = _U32.unpack(_ATTRIBUTE.pack(8, _NDA_DST))[0]
@@ -320,7 +321,10 @@ def parse_local_address(payload: bytes) -> Address | None:
     if payload[0] not in _ADDRESS_SIZES:
         return None
     found = {kind: payload[start:end] for kind, start, end in attributes(payload, 8)}
-    return found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
+    address = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
+    if address is not None and len(address) != _ADDRESS_SIZES[payload[0]]:
+        raise _malformed("an own address is not of its family")
+    return address
 
 
 class Route(NamedTuple):
@@ -352,7 +356,8 @@ def route_tail(payload: bytes) -> bytes | None:
     Routes of equal tails have equal next hops, whatever their destination. None
     for a default route, and for one laid out in no usual way.
     """
-    if len(payload) > _RTMSG.size and payload[1] and payload[7] == RTN_UNICAST:
+    usual = payload[12:16] == _ROUTE_TABLE
+    if usual and payload[1] and payload[7] == RTN_UNICAST:
         if payload[0] == _AF_INET and payload[20:24] == _ROUTE_DST_IPV4:
             return payload[28:]
         if payload[0] == _AF_INET6 and payload[20:24] == _ROUTE_DST_IPV6:

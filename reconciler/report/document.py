@@ -1,7 +1,6 @@
 """The JSON of ``plan`` and ``apply``: one whole document, whatever happened."""
 
-import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.core.model import (
@@ -43,14 +42,9 @@ def document(result: Result, *, everything: bool = False) -> dict[str, Any]:
     }
 
 
-def render(document: dict[str, Any]) -> str:
-    """Write a document for a pipe: readable, and one object."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
-
-
 def rfc3339(at: datetime) -> str:
-    """Write a UTC time to the second with a Z."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write a time as UTC, to the second, with a Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def in_order(result: Result, judgement: Judgement) -> tuple[str, int, bytes]:

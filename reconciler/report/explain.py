@@ -9,6 +9,7 @@ from reconciler.core.model import Address, Judgement, Ntf, format_address, forma
 from reconciler.core.ownership import Ownership
 from reconciler.report.document import SCHEMA_VERSION, eni_document, finding, in_order, rfc3339
 from reconciler.report.result import Result
+from reconciler.report.text import plain
 
 
 class Explanation(NamedTuple):
@@ -67,9 +68,9 @@ class Explanation(NamedTuple):
         for judgement in judgements:
             told = finding(self.result, judgement)
             console.print(
-                Text(f"{address} on {told['link']}: {judgement.verdict.value}", style="bold")
+                plain(f"{address} on {told['link']}: {judgement.verdict.value}", style="bold")
             )
-            console.print(Text(f"  {judgement.reason}"))
+            console.print(plain(f"  {judgement.reason}"))
             for name, value in (
                 ("rule", judgement.rule),
                 ("has", told["mac"] or "no link-layer address"),
@@ -84,7 +85,7 @@ class Explanation(NamedTuple):
                 who = eni["instance_id"] or eni["interface_type"]
                 described = f", {eni['description']}" if eni["description"] else ""
                 console.print(
-                    Text(
+                    plain(
                         f"  owner   {eni['eni_id']} ({who}{described}) in {subnet_id}, "
                         f"{eni['mac']}, {state}"
                     )

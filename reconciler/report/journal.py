@@ -2,11 +2,19 @@
 
 import json
 import logging
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.model import Neighbour, Reading, Repair, format_address, format_mac
+from reconciler.core.model import (
+    Neighbour,
+    Outcome,
+    Reading,
+    Repair,
+    format_address,
+    format_mac,
+)
 from reconciler.report.document import ages, eni_document, rfc3339
 
 log = logging.getLogger(__name__)
@@ -25,14 +33,18 @@ class Journal:
         self._lost = 0
 
     def record(self, repair: Repair, reading: Reading, link: str, at: datetime) -> None:
-        """Write one change to the log and to the file."""
+        """Write one change to the log and to the file; what was only skipped is none."""
+        if repair.outcome is Outcome.SKIPPED:
+            return
         line = entry(repair, reading, link, at)
         log.info("repair", extra=line)
         if self._path is None:
             return
         try:
+            # A disk that filled up in the middle of a line has left a part of it.
+            end = "\n" if self._lost and _torn(self._path) else ""
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"at": rfc3339(at), **line}) + "\n")
+                file.write(end + json.dumps({"at": rfc3339(at), **line}) + "\n")
         except OSError as error:
             self._lost += 1
             if self._lost == 1:
@@ -72,6 +84,15 @@ def entry(repair: Repair, reading: Reading, link: str, at: datetime) -> dict[str
         "ended_at": rfc3339(at),
         "seconds": round(repair.seconds, 6),
     }
+
+
+def _torn(path: Path) -> bool:
+    """Say whether the file's last line has no end."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _entry(neighbour: Neighbour) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reconciler.errors import ConfigError, Interrupted, ReconcilerError, Refused
 
 REPORTED = WRONG | {Verdict.UNLISTED, Verdict.UNKNOWN}
 _ENDED_WELL = {Outcome.HEALED, Outcome.GONE}
+_UNTOUCHED = {Outcome.CHANGED, Outcome.SKIPPED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,16 @@ class Result:
         ]
 
     @property
+    def touched(self) -> bool:
+        """Whether the kernel may have been changed."""
+        return any(repair.outcome not in _UNTOUCHED for repair in self.repairs.values())
+
+    @property
     def result(self) -> str:
         """The one word: in_sync, drift, repaired, refused or error."""
         if self.error is not None:
             return "error"
-        if self.refusal is not None and not self.repairs:
+        if self.refusal is not None and not self.touched:
             return "refused"
         if not self.wrong:
             return "in_sync"

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,7 @@ from reconciler.core.model import (
     format_address,
     format_mac,
 )
-from reconciler.errors import Interrupted
+from reconciler.errors import CapabilityError, Interrupted
 from reconciler.report.document import in_order
 from reconciler.report.result import REPORTED, Result
 
@@ -34,13 +35,13 @@ _OUTCOME_COLOURS = {
     Outcome.GONE: "green",
     Outcome.SKIPPED: "dim",
 }
-WIDE = 120
+ROOM = 40  # columns that the reasons need to stand beside the table instead of below it
 
 
 def print_result(result: Result, console: Console, *, everything: bool = False) -> None:
     """Print a result; ``everything`` lists the unremarkable entries too."""
-    console.print(Text(headline(result), style="bold"))
-    listed = [j for j in result.judgements if everything or j.verdict in REPORTED]
+    console.print(plain(headline(result), style="bold"))
+    listed = _listed(result, everything=everything)
     if listed:
         console.print()
         listed.sort(key=lambda judgement: in_order(result, judgement))
@@ -51,9 +52,15 @@ def print_result(result: Result, console: Console, *, everything: bool = False) 
     failures = [repair for repair in result.repairs.values() if repair.error]
     for repair in failures:
         address = format_address(repair.judgement.neighbour.address)
-        console.print(Text(f"{address}: {repair.error}", style="red"))
+        console.print(plain(f"{address}: {repair.error}", style="red"))
     if result.refusal is not None:
-        console.print(Text(f"\nRefused by guard `{result.refusal.guard}`: {result.refusal}"))
+        console.print()
+        console.print(plain(f"Refused by guard `{result.refusal.guard}`: {result.refusal}"))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Make text of what others wrote: an ENI's description may not steer the terminal."""
+    return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
 
 
 def headline(result: Result) -> str:
@@ -61,55 +68,89 @@ def headline(result: Result) -> str:
     if isinstance(result.error, Interrupted):
         return str(result.error)
     if result.error is not None:
-        return f"Could not tell: {result.error}"
+        verb = "act" if isinstance(result.error, CapabilityError) else "tell"
+        return f"Could not {verb}: {result.error}"
     total = len(result.judgements)
-    counts = count_verdicts(result.wrong)
+    counts = count_verdicts(result.wrong or _listed(result))
     kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    if result.result == "in_sync":
-        line = f"All is well: none of {total} neighbours is wrong."
-    elif result.result == "repaired":
-        line = f"Repaired: {len(result.wrong)} of {total} neighbours were wrong ({kinds})."
+    kinds = kinds and f" ({kinds})"
+    if result.result == "repaired":
+        return f"Repaired: {len(result.wrong)} of {total} neighbours were wrong{kinds}."
+    if result.wrong:
+        found = f"{len(result.wrong)} of {total} neighbours wrong{kinds}"
     else:
-        line = f"{len(result.wrong)} of {total} neighbours wrong ({kinds})"
-        line += f"; {_what_was_done(result)}."
-    return line
+        found = (
+            f"none of {total} neighbours is wrong{kinds}" if total else "there are no neighbours"
+        )
+    if result.result == "in_sync":
+        return f"All is well: {found}."
+    return f"{found[0].upper()}{found[1:]}; {_what_was_done(result)}."
 
 
 def _what_was_done(result: Result) -> str:
     if result.result == "refused":
         return "refused by a guard, nothing was changed"
-    changed = sum(repair.outcome is not Outcome.SKIPPED for repair in result.repairs.values())
-    if not changed:
+    if not result.touched:
         return "nothing was changed"
     return f"{len(result.left)} left"
 
 
+def _listed(result: Result, *, everything: bool = False) -> list[Judgement]:
+    return [j for j in result.judgements if everything or j.verdict in REPORTED]
+
+
 def _print_findings(result: Result, listed: Sequence[Judgement], console: Console) -> None:
-    wide = console.width >= WIDE
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in ("address", "link", "verdict", "has", "needs", "action"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "address")
-    if wide:
-        table.add_column("why", overflow="fold")
+    headings = ("address", "link", "verdict", "has", "needs", "action")
+    rows = [_row(result, judgement) for judgement in listed]
+    widths = [
+        max(cell_len(heading), *(row[column].cell_len for row in rows))
+        for column, heading in enumerate(headings)
+    ]
+    if console.width - sum(widths) - 2 * len(widths) >= ROOM:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for heading, width in zip((*headings, "why"), (*widths, None), strict=True):
+            table.add_column(heading, min_width=width)
+        for judgement, row in zip(listed, rows, strict=True):
+            table.add_row(*row, plain(_why(result, judgement)))
+        console.print(table)
+        return
+    # An IPv6 address that is too long for its column gets a line of its own: it
+    # is there to be copied, so it is never folded.
+    widths[0] = min(widths[0], max(console.width - sum(widths[1:]) - 2 * len(widths[1:]), 7))
+    _print_row([Text(heading, style="dim") for heading in headings], widths, console)
+    for row in rows:
+        _print_row(row, widths, console)
     for judgement in listed:
-        neighbour = judgement.neighbour
-        row = [
-            Text(format_address(neighbour.address)),
-            Text(result.names.get(neighbour.ifindex, str(neighbour.ifindex))),
-            Text(judgement.verdict.value, style=_COLOURS.get(judgement.verdict, "dim")),
-            Text(_mac(neighbour.lladdr)),
-            Text(_mac(judgement.expected_mac)),
-            _done(result, judgement),
-        ]
-        table.add_row(*row, *([Text(_why(result, judgement))] if wide else []))
-    console.print(table)
-    if not wide:
-        for judgement in listed:
-            console.print()
-            console.print(
-                Text(format_address(judgement.neighbour.address), style="bold"),
-                Text(_why(result, judgement), style="dim"),
-            )
+        console.print()
+        console.print(
+            Text(format_address(judgement.neighbour.address), style="bold"),
+            plain(_why(result, judgement), style="dim"),
+        )
+
+
+def _print_row(row: Sequence[Text], widths: Sequence[int], console: Console) -> None:
+    line = Text()
+    for cell, width in zip(row, widths, strict=True):
+        line.append_text(cell)
+        if cell.cell_len > width:
+            line.append("\n" + " " * width)
+        else:
+            line.append(" " * (width - cell.cell_len))
+        line.append("  ")
+    line.rstrip()
+    console.print(line)
+
+
+def _row(result: Result, judgement: Judgement) -> list[Text]:
+    neighbour = judgement.neighbour
+    return [
+        Text(format_address(neighbour.address)),
+        plain(result.names.get(neighbour.ifindex, str(neighbour.ifindex))),
+        Text(judgement.verdict.value, style=_COLOURS.get(judgement.verdict, "dim")),
+        Text(_mac(neighbour.lladdr)),
+        Text(_mac(judgement.expected_mac)),
+        _done(result, judgement),
+    ]
 
 
 def _print_sources(result: Result, console: Console) -> None:
@@ -117,7 +158,7 @@ def _print_sources(result: Result, console: Console) -> None:
     if reading is None:
         return
     console.print(
-        Text(
+        plain(
             f"EC2 listed {len(reading.enis)} ENIs with {reading.addresses} addresses "
             f"({reading.api_calls} API calls)."
         )
@@ -125,7 +166,7 @@ def _print_sources(result: Result, console: Console) -> None:
     for _, link in sorted(result.links.items()):
         shared = {True: ", shared from another account", False: "", None: ", owner not known"}
         console.print(
-            Text(
+            plain(
                 f"{link.link.name} is {link.eni.eni_id} in {link.subnet.subnet_id} "
                 f"({', '.join(map(str, link.subnet.cidrs))}){shared[link.shared]}"
             )
@@ -136,7 +177,7 @@ def _print_sources(result: Result, console: Console) -> None:
         if index in result.names
     }
     for name, why in sorted(skipped.items()):
-        console.print(Text(f"{name} is not managed: {why}", style="dim"))
+        console.print(plain(f"{name} is not managed: {why}", style="dim"))
 
 
 def _why(result: Result, judgement: Judgement) -> str:
