@@ -98,8 +98,11 @@ def apply(*, dry_run: bool, force: bool, output: str, everything: bool, **given:
     settings = _settings(given)
     from reconciler import commands
 
-    result = commands.apply(settings.settings, dry_run=dry_run, force=force)
-    _show(result, output, everything=everything)
+    with commands.Interrupts() as interrupts:
+        result = commands.apply(
+            settings.settings, dry_run=dry_run, force=force, interrupts=interrupts
+        )
+        _show(result, output, everything=everything)
 
 
 @cli.command()
@@ -241,7 +244,21 @@ def _settings(given: dict[str, Any]) -> "Effective":
 
 
 def _show(result: "Result", output: str, *, everything: bool) -> NoReturn:
-    """Print the data to stdout, a failure to stderr, and leave with the exit code."""
+    """Print the data to stdout, a failure to stderr, and leave with the exit code.
+
+    Whoever reads it may be gone, or the disk full: the exit code stays true.
+    """
+    try:
+        _print(result, output, everything=everything)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"arp-reconciler: the output was lost: {error.strerror}", err=True)
+    sys.exit(result.exit_code)
+
+
+def _print(result: "Result", output: str, *, everything: bool) -> None:
     if output == "json":
         from reconciler.report.document import document
 
@@ -252,8 +269,6 @@ def _show(result: "Result", output: str, *, everything: bool) -> NoReturn:
         from reconciler.report.text import print_result
 
         print_result(result, _console(), everything=everything)
-    sys.stdout.flush()
-    sys.exit(result.exit_code)
 
 
 def _console() -> "Console":

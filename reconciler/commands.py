@@ -1,11 +1,9 @@
 """What the commands do, once the flags are understood."""
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Self
 
 from reconciler.assembly import Assembly
 from reconciler.core.model import Address
@@ -29,7 +27,31 @@ def plan(settings: Settings) -> Result:
         return replace(result, error=Interrupted("Interrupted. Nothing was changed."))
 
 
-def apply(settings: Settings, *, dry_run: bool, force: bool) -> Result:
+class Interrupts:
+    """Ctrl-C and SIGTERM for ``apply``; a context manager around all of it, printing included.
+
+    Before the first change they end the command at once. From then on they are
+    a flag: the repair under way is looked at, and told, before the end.
+    """
+
+    def __enter__(self) -> Self:
+        self.acting = self.pressed = False
+        self._previous = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _hear(self, *_: object) -> None:
+        if not self.acting:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+
+def apply(settings: Settings, *, dry_run: bool, force: bool, interrupts: Interrupts) -> Result:
     """Look, repair, verify; what was done is told whatever happens."""
     result = Result(command="apply", mode=settings.mode, at=datetime.now(UTC))
     try:
@@ -37,10 +59,13 @@ def apply(settings: Settings, *, dry_run: bool, force: bool) -> Result:
             one = assembly.make_pass(settings, dry_run=dry_run)
             look = one.look(force=force)
             result = _looked(result, look)
-            return _repaired(result, one, look, Journal(settings.log.journal))
+            interrupts.acting = True
+            return _repaired(result, one, look, Journal(settings.log.journal), interrupts)
     except ReconcilerError as error:
+        interrupts.acting = True
         return replace(result, error=error)
     except KeyboardInterrupt:
+        interrupts.acting = True
         return replace(result, error=Interrupted("Interrupted. Nothing was changed."))
 
 
@@ -68,35 +93,26 @@ def _looked(result: Result, look: Look) -> Result:
     )
 
 
-def _repaired(result: Result, one: Pass, look: Look, journal: Journal) -> Result:
-    with _interruptible() as interrupted:
-        repairs = one.repair(
-            look,
-            tell=lambda repair: journal.record(
-                repair,
-                look.reading,
-                result.names[repair.judgement.neighbour.ifindex],
-                datetime.now(UTC),
-            ),
-            stopped=interrupted.is_set,
-        )
-    planned, done = len(look.plan.changes), len(repairs.done)
+def _repaired(
+    result: Result, one: Pass, look: Look, journal: Journal, interrupts: Interrupts
+) -> Result:
+    repairs = one.repair(
+        look,
+        tell=lambda repair: journal.record(
+            repair,
+            look.reading,
+            result.names[repair.judgement.neighbour.ifindex],
+            datetime.now(UTC),
+        ),
+        stopped=lambda: interrupts.pressed,
+    )
+    planned = len(look.plan.changes)
+    made = sum(repair.written for repair in repairs.done)
     return replace(
         result,
         repairs={repair.judgement.neighbour.key: repair for repair in repairs.done},
         refusal=repairs.refusal or look.refusal,
-        error=Interrupted(f"Interrupted. {done} of {planned} planned changes were made.")
-        if interrupted.is_set()
+        error=Interrupted(f"Interrupted. {made} of {planned} planned changes were made.")
+        if interrupts.pressed
         else None,
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a flag, so that no repair is left without a report."""
-    flag = threading.Event()
-    previous = signal.signal(signal.SIGINT, lambda *_: flag.set())
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, previous)

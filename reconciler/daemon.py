@@ -1,10 +1,12 @@
 """The process around the loop: lock, signals, logging."""
 
+import select
 import signal
+import socket
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Self
 
 from reconciler.assembly import Assembly
 from reconciler.core.memory import Memory
@@ -13,40 +15,54 @@ from reconciler.report import log
 from reconciler.settings import Settings
 
 
+class _Alarm:
+    """A wait that a signal cuts short, without a lock that a handler could meet."""
+
+    def __enter__(self) -> Self:
+        self._ours, self._pythons = socket.socketpair()
+        self._ours.setblocking(False)
+        self._pythons.setblocking(False)
+        signal.set_wakeup_fd(self._pythons.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        self._ours.close()
+        self._pythons.close()
+
+    def wait(self, seconds: float) -> None:
+        """Wait some seconds, or until a signal comes that has not been waited for yet."""
+        select.select([self._ours], [], [], seconds)
+        with suppress(BlockingIOError):
+            while self._ours.recv(4096):
+                pass
+
+
 def run(load: Callable[[], Settings], *, dry_run: bool) -> int:
     """Run until SIGTERM or SIGINT; return the exit code.
 
     Raises:
         LockError: another daemon runs in this network namespace.
     """
-    wake = threading.Event()
 
     def load_and_log() -> Settings:
         settings = load()
         log.configure(settings.log.level, settings.log.format, sys.stderr)
         return settings
 
-    def wait(seconds: float) -> None:
-        wake.wait(seconds)
-        wake.clear()
-
-    with closing(lock()), Assembly() as assembly:
+    with closing(lock()), _Alarm() as alarm, Assembly() as assembly:
         memory = Memory()
         loop = Loop(
             load_and_log,
             lambda settings: assembly.make_pass(settings, dry_run=dry_run, memory=memory),
-            wait=wait,
+            wait=alarm.wait,
         )
 
-        def on(number: signal.Signals, act: Callable[[], None]) -> None:
-            def handler(*_: object) -> None:
-                act()
-                wake.set()
-
-            signal.signal(number, handler)
-
-        on(signal.SIGTERM, loop.stop)
-        on(signal.SIGINT, loop.stop)
-        on(signal.SIGHUP, loop.reload)
+        for number, act in (
+            (signal.SIGTERM, loop.stop),
+            (signal.SIGINT, loop.stop),
+            (signal.SIGHUP, loop.reload),
+        ):
+            signal.signal(number, lambda *_, act=act: act())
         loop.run()
     return 0

@@ -7,7 +7,6 @@ once in full, then counted, and told once more when it works again.
 import logging
 import random
 import socket
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -68,8 +67,8 @@ class Loop:
         self._settings = load()
         self._pass = make_pass(self._settings)
         self._journal = Journal(self._settings.log.journal)
-        self._stopped = threading.Event()
-        self._reload = threading.Event()
+        # Plain flags: a signal handler may set them while this very thread holds any lock.
+        self._stopped = self._reload = False
         self._failures = 0
         self._failure = ""
         self._told: set[tuple[Key, Mac | None, str]] = set()
@@ -77,11 +76,11 @@ class Loop:
 
     def stop(self) -> None:
         """End after the pass that is under way."""
-        self._stopped.set()
+        self._stopped = True
 
     def reload(self) -> None:
         """Read the settings anew before the next turn."""
-        self._reload.set()
+        self._reload = True
 
     def run(self) -> None:
         """Turn until stopped."""
@@ -89,12 +88,12 @@ class Loop:
             "daemon.started",
             extra={"mode": self._settings.mode, "interval": self._settings.authority.interval},
         )
-        while not self._stopped.is_set():
-            if self._reload.is_set():
-                self._reload.clear()
+        while not self._stopped:
+            if self._reload:
+                self._reload = False
                 self._load_again()
             self.turn()
-            if not self._stopped.is_set():
+            if not self._stopped:
                 authority = self._settings.authority
                 spread = authority.interval * authority.jitter
                 self._wait(authority.interval + self._chance(-spread, spread))
@@ -102,26 +101,28 @@ class Loop:
 
     def turn(self) -> None:
         """Make one pass and tell what came of it; whatever fails, the loop goes on."""
+        failure: Exception | None = None
         try:
             # What the last reading shows wrong is confirmed by name and healed
-            # first; then both sides are read whole. A guard that refuses the
-            # first is asked again about the second, and only then believed.
+            # first. Whatever comes of it, both sides are read whole after it.
             suspects = self._pass.glance()
             if suspects is not None:
                 self._carry_out(suspects)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the loop.
+            failure = error
+        try:
             look = self._pass.look()
             self._tell(look)
-            refusal = self._carry_out(look)
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the loop.
-            # Every write has its own gate, so nothing is half done.
-            self._failed(error)
-            if isinstance(error, AuthorityError):
-                self._unblind()
-        else:
-            if refusal is not None:
-                self._failed(refusal)
-            else:
-                self._recovered()
+            # A guard that refused the glance is asked again here, and only now believed.
+            failure = self._carry_out(look) or failure
+        except Exception as error:  # noqa: BLE001 - as above; every write has its own gate.
+            failure = error
+        if failure is None:
+            self._recovered()
+            return
+        self._failed(failure)
+        if isinstance(failure, AuthorityError):
+            self._unblind()
 
     def _carry_out(self, look: Look) -> Refused | None:
         """Repair; return the refusal of the guard that stopped it, if one did."""

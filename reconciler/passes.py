@@ -5,6 +5,7 @@ suspect once more. Whatever is changed was wrong before the reading began that
 says so.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -23,21 +24,21 @@ from reconciler.core.model import (
     Mac,
     ManagedLink,
     Neighbour,
-    Outcome,
     Reading,
     Repair,
     Table,
     Verdict,
 )
 from reconciler.core.ownership import Ownership, TargetedOwnership
-from reconciler.core.plan import Plan, counted, make_plan
-from reconciler.errors import Refused
+from reconciler.core.plan import Plan, counted, make_plan, urgency
+from reconciler.errors import AuthorityError, Refused
 from reconciler.kernel.protocol import Reader
 from reconciler.kernel.write import Writer
 from reconciler.repair import Repairer, Repairs
 from reconciler.settings import Settings
 
-_WRITTEN = frozenset({Outcome.HEALED, Outcome.GONE, Outcome.RELEARNED})
+log = logging.getLogger(__name__)
+
 _SUSPECT = frozenset({Verdict.MISMATCH, Verdict.ORPHAN})
 
 
@@ -143,24 +144,16 @@ class Pass:
         unsettled = frozenset[tuple[str, Address]]()
         if memory is not None:
             memory.believe(reading, self._limits)
-            unsettled = memory.unsettled(table.neighbours, links, ownership, now)
+            unsettled = memory.owners(_pairs(table.neighbours, links).values(), ownership, now)
         judge = view(
             table, host, reading, links, passed_over, self._policy, ownership, unsettled=unsettled
         )
         judgements, waiting = self._judge(table.neighbours, judge)
         if memory is not None:
-            waiting |= self._patience(memory, judgements, judge, reading, table.seen_at)
-        orphans = {
-            j.neighbour.key: j
-            for j in judgements
-            if j.verdict is Verdict.ORPHAN and j.neighbour.key not in waiting
-        }
-        if orphans:
-            found = self._ask_again(orphans.values(), judge)
-            judge = replace(judge, ownership=TargetedOwnership(ownership, found))
-            judgements = [
-                judge.judge(j.neighbour) if j.neighbour.key in orphans else j for j in judgements
-            ]
+            waiting |= self._patience(
+                memory, judgements, judge, reading, table.seen_at, unseen=waiting.keys()
+            )
+        judge, judgements, waiting = self._ask_by_name(judge, judgements, waiting)
         plan = self._plan(judgements, waiting, links)
         evidence = Evidence(table.seen_at, reading.began, reading.ended)
         look = Look(table, host, reading, links, judge, plan, evidence)
@@ -198,26 +191,36 @@ class Pass:
             last.view.ownership,
             unsettled=last.view.unsettled,
         )
-        suspects = {
-            judged.neighbour.key: (links[neighbour.ifindex].subnet.subnet_id, neighbour.address)
-            for neighbour in table.neighbours
-            if (keys is None or neighbour.key in keys)
-            and (judged := judge.judge(neighbour)).verdict is Verdict.MISMATCH
-        }
+        suspects = _pairs(
+            (
+                neighbour
+                for neighbour in table.neighbours
+                if (keys is None or neighbour.key in keys)
+                and judge.judge(neighbour).verdict is Verdict.MISMATCH
+            ),
+            links,
+        )
         if not suspects:
             return None
-        reading = self._source.read_targets(
-            set(suspects.values()), frozenset(link.subnet.subnet_id for link in links.values())
-        )
+        reading = self._source.read_targets(set(suspects.values()), _subnet_ids(links))
         listed = {(eni.subnet_id, address) for eni in reading.enis for address in eni.addresses}
-        judge = replace(judge, ownership=TargetedOwnership(judge.ownership, reading))
-        judgements, waiting = self._judge(
-            [n for n in table.neighbours if suspects.get(n.key) in listed],
-            judge,
-        )
-        if self._memory is not None:
+        answered = {key: pair for key, pair in suspects.items() if pair in listed}
+        ownership = TargetedOwnership(judge.ownership, reading)
+        unsettled = judge.unsettled
+        memory = self._memory
+        if memory is not None:
+            unsettled |= memory.owners(answered.values(), ownership, self._clock(), whole=False)
+        judge = replace(judge, ownership=ownership, unsettled=unsettled)
+        judgements, waiting = self._judge([n for n in table.neighbours if n.key in answered], judge)
+        if memory is not None:
             waiting |= self._patience(
-                self._memory, judgements, judge, reading, table.seen_at, whole=False
+                memory,
+                judgements,
+                judge,
+                reading,
+                table.seen_at,
+                whole=False,
+                unseen=waiting.keys(),
             )
         plan = self._plan(judgements, waiting, links)
         evidence = Evidence(table.seen_at, reading.began, reading.ended)
@@ -274,6 +277,7 @@ class Pass:
         seen_at: float,
         *,
         whole: bool = True,
+        unseen: Collection[Key] = (),
     ) -> dict[Key, tuple[str, str]]:
         return memory.waiting(
             judgements,
@@ -283,24 +287,57 @@ class Pass:
             now=self._clock(),
             grace=self._settings.authority.interval,
             whole=whole,
+            unseen=unseen,
         )
 
-    def _ask_again(self, orphans: Iterable[Judgement], judge: View) -> Reading:
-        """Ask for exactly the addresses and MACs that no ENI seems to have.
+    def _ask_by_name(
+        self, judge: View, judgements: list[Judgement], waiting: dict[Key, tuple[str, str]]
+    ) -> tuple[View, list[Judgement], dict[Key, tuple[str, str]]]:
+        """Ask for exactly the addresses and MACs of the orphans that this pass would remove.
 
         Pages are no transaction: an ENI that moved between two of them is in
         neither. Before anything is removed for being nobody's, EC2 is asked by
-        name.
+        name, and every suspect is read again. Where it does not answer the
+        orphans wait, and nothing else does.
         """
-        orphans = list(orphans)
-        return self._source.read_targets(
-            {
-                (judge.links[j.neighbour.ifindex].subnet.subnet_id, j.neighbour.address)
-                for j in orphans
-            },
-            frozenset(link.subnet.subnet_id for link in judge.links.values()),
-            {j.neighbour.lladdr for j in orphans if j.neighbour.lladdr},
+        due = sorted(
+            (
+                j
+                for j in judgements
+                if j.verdict is Verdict.ORPHAN and j.neighbour.key not in waiting
+            ),
+            key=urgency,
         )
+        if not due or self._policy.on_orphan == "report":
+            return judge, judgements, waiting
+        orphans, later = due[: self._budget()], due[self._budget() :]
+        waiting = waiting | {
+            j.neighbour.key: ("paced", "It waits for a later pass ([guard] max_changes).")
+            for j in later
+        }
+        if not orphans:
+            return judge, judgements, waiting
+        pairs = _pairs([j.neighbour for j in orphans], judge.links)
+        try:
+            found = self._source.read_targets(
+                set(pairs.values()),
+                _subnet_ids(judge.links),
+                {j.neighbour.lladdr for j in orphans if j.neighbour.lladdr},
+            )
+        except AuthorityError as error:
+            log.warning("orphans.not_asked", extra={"orphans": len(orphans), "why": str(error)})
+            return (
+                judge,
+                judgements,
+                waiting
+                | {
+                    j.neighbour.key: ("unconfirmed", "EC2 could not be asked for it by name.")
+                    for j in orphans
+                },
+            )
+        judge = replace(judge, ownership=TargetedOwnership(judge.ownership, found))
+        judgements, changed = self._judge([j.neighbour for j in judgements], judge)
+        return judge, judgements, waiting | changed
 
     def _plan(
         self,
@@ -308,17 +345,19 @@ class Pass:
         waiting: Mapping[Key, tuple[str, str]],
         links: Iterable[int],
     ) -> Plan:
-        limits = self._limits
-        budget = min(limits.max_changes, limits.max_changes_per_hour)
-        if self._memory is not None:
-            budget = self._memory.budget(limits, self._clock())
         return make_plan(
             judgements,
             self._policy,
-            budget=budget,
+            budget=self._budget(),
             blind_links=self._blind_links(links),
             waiting=waiting,
         )
+
+    def _budget(self) -> int:
+        limits = self._limits
+        if self._memory is not None:
+            return self._memory.budget(limits, self._clock())
+        return min(limits.max_changes, limits.max_changes_per_hour)
 
     def _blind_links(self, links: Iterable[int]) -> frozenset[int]:
         """Find the links on which a probe is a delete, if the policy probes at all."""
@@ -363,7 +402,9 @@ class Pass:
         self._writer.require_permission()
 
         def remember(repair: Repair) -> None:
-            if self._memory is not None and repair.outcome in _WRITTEN:
+            # A probe of what is only unknown is no quarrel, and takes no cure's place.
+            wrong = repair.judgement.verdict is not Verdict.UNKNOWN
+            if self._memory is not None and repair.written and wrong:
                 neighbour = repair.judgement.neighbour
                 self._memory.changed(neighbour.key, neighbour.lladdr, self._clock())
             tell(repair)
@@ -402,6 +443,21 @@ class Pass:
             and self._reader.ucast_solicit(neighbour.ifindex) > 0
             and self._writer.verify(neighbour)
         ]
+
+
+def _pairs(
+    neighbours: Iterable[Neighbour], links: Mapping[int, ManagedLink]
+) -> dict[Key, tuple[str, Address]]:
+    """Name entries of managed links as EC2 does: by (subnet, address)."""
+    return {
+        neighbour.key: (links[neighbour.ifindex].subnet.subnet_id, neighbour.address)
+        for neighbour in neighbours
+        if neighbour.ifindex in links
+    }
+
+
+def _subnet_ids(links: Mapping[int, ManagedLink]) -> frozenset[str]:
+    return frozenset(link.subnet.subnet_id for link in links.values())
 
 
 def _unmoved(links: Mapping[int, ManagedLink], now: Iterable[Link]) -> dict[int, ManagedLink]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import EPROTO
 
 from reconciler.core.model import (
     Action,
@@ -117,7 +118,16 @@ class Repairer:
             write = self._writer.probe if probing else self._writer.delete
             written = write(change.neighbour, evidence)
         except OSError as error:
-            end(Repair(change, Outcome.FAILED, error=f"the kernel refused: {_says(error)}"))
+            # An acknowledgement that does not come says nothing about the change.
+            unknown = isinstance(error, TimeoutError) or error.errno == EPROTO
+            end(
+                Repair(
+                    change,
+                    Outcome.FAILED,
+                    error=f"the kernel refused: {_says(error)}",
+                    written=unknown,
+                )
+            )
             return
         except KernelError as error:
             end(Repair(change, Outcome.FAILED, error=str(error)))
@@ -132,8 +142,9 @@ class Repairer:
             case Written.DONE:
                 waiting.append(_Open(change, started))
                 # Nobody owns an orphan's address, so there is nobody to ask for.
-                if not probing and change.expected_mac is not None:
+                if probing or change.expected_mac is not None:
                     self._next_resolution = self._clock() + 1 / RESOLUTIONS_PER_SECOND
+                if not probing and change.expected_mac is not None:
                     # The wrong entry is gone already. If the kernel will not ask
                     # now, the next packet makes it ask.
                     with suppress(OSError, KernelError):
@@ -158,6 +169,7 @@ class Repairer:
                     Outcome.FAILED,
                     error=f"changed, but how it ended could not be seen: {error}",
                     seconds=self._clock() - opened.written_at,
+                    written=True,
                 )
             if repair is None:
                 still.append(opened)
@@ -185,7 +197,8 @@ class Repairer:
             outcome = Outcome.HEALED
         else:
             outcome = Outcome.RELEARNED
-        return Repair(judgement, outcome, after=after, seconds=self._clock() - opened.written_at)
+        seconds = self._clock() - opened.written_at
+        return Repair(judgement, outcome, after=after, seconds=seconds, written=True)
 
 
 def _lladdr(after: Neighbour | None) -> Mac | None:

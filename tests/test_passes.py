@@ -1,6 +1,9 @@
 """A pass on fakes: its order, its second look, and what a memory changes."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,10 +14,11 @@ from reconciler.core.model import (
     NextHops,
     Nud,
     Outcome,
+    Reading,
     Verdict,
     pack_address,
 )
-from reconciler.errors import AuthorityError, CapabilityError, UnbelievableError
+from reconciler.errors import AuthorityError, CapabilityError, KernelError, UnbelievableError
 from reconciler.kernel.write import Writer
 from reconciler.passes import Pass
 from reconciler.repair import Repairer
@@ -34,7 +38,11 @@ class World:
     """Both sides as fakes, and a pass between them."""
 
     def __init__(
-        self, *entries: Neighbour, settings: Settings | None = None, memory: Memory | None = None
+        self,
+        *entries: Neighbour,
+        settings: Settings | None = None,
+        memory: Memory | None = None,
+        observe: bool = False,
     ) -> None:
         vpc = example()
         self.clock = ManualClock()
@@ -48,7 +56,7 @@ class World:
             clock=self.clock,
         )
         self.settings = settings or Settings()
-        writer = Writer(self.kernel, self.kernel, observe=False, hold_file=None, clock=self.clock)
+        writer = Writer(self.kernel, self.kernel, observe=observe, hold_file=None, clock=self.clock)
         self.one = Pass(
             self.kernel,
             writer,
@@ -268,3 +276,107 @@ def test_a_glance_needs_a_young_reading() -> None:
     world.clock.advance(301)
     assert world.one.glance() is None
     assert world.source.targeted == 0
+
+
+def during_the_question(world: World, happens: Callable[[], object]) -> None:
+    """Let something happen while EC2 is asked by name, after the whole reading."""
+    ask = world.source.read_targets
+
+    def read_targets(*arguments: Any) -> Reading:
+        happens()
+        return ask(*arguments)
+
+    setattr(world.source, "read_targets", read_targets)  # noqa: B010 - a fake's method.
+
+
+def test_what_changes_while_orphans_are_asked_for_is_seen() -> None:
+    """A next hop, an own address or another link that appears during the question is left alone."""
+    hops = NextHops(frozenset({ORPHAN.address}), frozenset({ORPHAN.address}))
+    foreign = (Link(2, "veth9", b"\x02\0\0\0\0\x55", kind="veth"),)
+    for name, value, verdict in (
+        ("next_hops", hops, "protected"),
+        ("addresses", frozenset({ORPHAN.address}), "protected"),
+        ("links", foreign, "unmanaged"),
+    ):
+        world = World(ORPHAN)
+        during_the_question(world, partial(setattr, world.kernel, name, value))
+        look = world.one.look()
+        assert [j.verdict.value for j in look.plan.judgements] == [verdict]
+        assert world.one.repair(look).done == []
+
+
+def test_only_the_orphans_of_this_pass_are_asked_for() -> None:
+    """Beyond the pace nobody is asked; where orphans are only reported nobody is asked at all."""
+    many = [replace(ORPHAN, address=bytes([10, 0, 0, n])) for n in range(60, 90)]
+    world = World(*many, settings=Settings(guard=GuardSettings(max_changes=3, min_entries=100)))
+    asked: list[int] = []
+    ask = world.source.read_targets
+
+    def read_targets(pairs: set[tuple[str, bytes]], *more: Any) -> Reading:
+        asked.append(len(pairs))
+        return ask(pairs, *more)
+
+    setattr(world.source, "read_targets", read_targets)  # noqa: B010 - a fake's method.
+    assert world.outcomes() == [Outcome.GONE] * 3
+    assert asked == [3]
+    world = World(ORPHAN, settings=Settings(policy=PolicySettings(on_orphan="report")))
+    world.one.look()
+    assert world.source.targeted == 0
+
+
+def test_orphans_that_cannot_be_asked_for_hold_up_no_cure() -> None:
+    """If EC2 does not answer the question by name the orphans wait, and mismatches are healed."""
+    world = World(ENTRY, ORPHAN)
+
+    def fail() -> None:
+        raise AuthorityError("throttled")
+
+    during_the_question(world, fail)
+    assert world.outcomes() == [Outcome.HEALED]
+    assert ORPHAN.key in world.kernel.neighbours
+
+
+def test_observing_needs_no_capability_and_sends_nothing() -> None:
+    """In observe a missing capability is no error: everything is skipped."""
+    world = World(ENTRY, observe=True)
+    world.kernel.may_write = False
+    assert world.outcomes() == [Outcome.SKIPPED]
+    assert world.kernel.writes == []
+
+
+def test_a_change_whose_end_was_not_seen_is_remembered() -> None:
+    """A delete that was sent counts as ours even if the verifying look failed."""
+    world = World(ENTRY, memory=Memory())
+    world.kernel.wire = lambda _: WRONG
+    world.kernel.before_next["resolve"] = lambda: world.kernel.fail_next.update(
+        neighbour=KernelError("no answer")
+    )
+    assert world.outcomes() == [Outcome.FAILED]
+    world.clock.advance(10)
+    assert world.verdicts() == [("pending", "contested")]
+
+
+def test_replicas_that_disagree_are_no_reason_to_delete_again_and_again() -> None:
+    """Whole readings from a stale replica, targeted ones from a new one: no delete a minute."""
+    world = World(ENTRY, memory=Memory())
+    stale = world.source.vpc
+    newer = stale.with_eni(replace(example().enis[1], mac=WRONG))
+    world.kernel.wire = lambda _: WRONG
+    ask = world.source.read_targets
+
+    def read_targets(*arguments: Any) -> Reading:
+        world.source.vpc = newer
+        try:
+            return ask(*arguments)
+        finally:
+            world.source.vpc = stale
+
+    setattr(world.source, "read_targets", read_targets)  # noqa: B010 - a fake's method.
+    for _ in range(240):
+        look = world.one.glance()
+        if look is not None:
+            world.one.repair(look)
+        world.one.repair(world.one.look())
+        world.clock.advance(60)
+    deletes = sum(write[0] == "delete" for write in world.kernel.writes)
+    assert 1 <= deletes <= 9

@@ -210,6 +210,28 @@ def test_a_repair_is_no_arp_storm() -> None:
     assert max(repair.seconds for repair in done) < 0.1
 
 
+def test_probes_are_paced_too() -> None:
+    """A probe asks the wire, so no more than 200 go out in a second."""
+    bench = Bench()
+    many = [replace(ENTRY, address=bytes([10, 0, 0, n])) for n in range(200)]
+    bench.kernel.neighbours = {entry.key: entry for entry in many}
+    began = bench.clock()
+    bench.repair(*(replace(MISMATCH, neighbour=e, action=Action.PROBE) for e in many))
+    assert bench.clock() - began >= 199 / RESOLUTIONS_PER_SECOND
+
+
+def test_written_says_whether_anything_was_sent() -> None:
+    """A change that was sent counts however it ended; one that found nothing to do does not."""
+    bench = Bench()
+    assert [repair.written for repair in bench.repair(MISMATCH).done] == [True]
+    bench = Bench()
+    bench.kernel.neighbours.clear()
+    assert [repair.written for repair in bench.repair(MISMATCH).done] == [False]
+    bench = Bench()
+    bench.kernel.fail_next["delete"] = TimeoutError(errno.ETIMEDOUT, "no acknowledgement")
+    assert [repair.written for repair in bench.repair(MISMATCH).done] == [True]
+
+
 def test_old_evidence_stops_a_long_repair() -> None:
     """When the reading grows old during a long repair, the rest is left."""
     bench = Bench()

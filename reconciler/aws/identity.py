@@ -33,7 +33,7 @@ def identify(metadata: Metadata, authority: Authority, macs: Collection[Mac]) ->
         how = "it describes no network interface whole"
     except MetadataError as error:
         how = str(error)
-    log.info("identity.by_mac", extra={"metadata": how})
+    log.debug("identity.by_mac", extra={"metadata": how})
     try:
         return _by_mac(authority, frozenset(macs))
     except AuthorityError as error:

@@ -31,6 +31,7 @@ SETTLING = 300.0
 HOUR = 3600.0
 
 AGREEING_READINGS = 3
+AGREEMENT = 0.1  # Two figures that differ by no more than a tenth say the same.
 
 
 @dataclass
@@ -48,6 +49,12 @@ class _Change:
 
 
 @dataclass
+class _Shrink:
+    enis: int
+    readings: int = 1
+
+
+@dataclass
 class _Owner:
     eni_id: str | None
     changed_at: deque[float] = field(default_factory=lambda: deque(maxlen=2))
@@ -62,7 +69,7 @@ class Memory:
         self._written: deque[float] = deque()
         self._wrong_at: dict[Key, float] = {}
         self._enis: dict[str, int] = {}
-        self._shrinking = 0
+        self._shrinking: dict[str, _Shrink] = {}
         self._owners: dict[tuple[str, Address], _Owner] = {}
         self._links: dict[tuple[int, Mac], float] = {}
         self._started = False
@@ -78,53 +85,59 @@ class Memory:
         """
         now: dict[str, int] = dict.fromkeys(reading.subnets, 0)
         for eni in reading.enis:
-            if eni.live:
-                now[eni.subnet_id] = now.get(eni.subnet_id, 0) + 1
-        for subnet_id, had in self._enis.items():
-            has = now.get(subnet_id, had)
-            if had >= limits.min_entries and had - has > limits.max_shrink * had:
-                self._shrinking += 1
-                if self._shrinking < AGREEING_READINGS:
-                    raise ShrunkRefused(
-                        f"{subnet_id} fell from {had} to {has} ENIs between two readings, more "
-                        f"than the {limits.max_shrink:.0%} that guard.max_shrink allows. Nothing "
-                        f"was changed; the third reading in a row that agrees is believed (this "
-                        f"is number {self._shrinking}). To go on at once: look at `arp-reconciler "
-                        "plan`, and if you are sure run `arp-reconciler apply`, or raise "
-                        "guard.max_shrink."
-                    )
-                break
-        self._shrinking = 0
-        self._enis = now
+            # With scope vpc there are others; their scale-in is not ours to weigh.
+            if eni.live and eni.subnet_id in now:
+                now[eni.subnet_id] += 1
+        doubted: list[str] = []
+        for subnet_id, has in now.items():
+            had = self._enis.get(subnet_id, 0)
+            if had < limits.min_entries or had - has <= limits.max_shrink * had:
+                self._shrinking.pop(subnet_id, None)
+                continue
+            shrink = self._shrinking.get(subnet_id)
+            if shrink is not None and abs(shrink.enis - has) <= max(1, AGREEMENT * shrink.enis):
+                shrink.readings += 1
+            else:
+                shrink = self._shrinking[subnet_id] = _Shrink(has)
+            if shrink.readings < AGREEING_READINGS:
+                doubted.append(f"{subnet_id} fell from {had} to {has} ENIs")
+        if doubted:
+            raise ShrunkRefused(
+                f"{' and '.join(doubted)} since the last reading that was believed, more than the "
+                f"{limits.max_shrink:.0%} that guard.max_shrink allows. Nothing was changed; when "
+                f"{AGREEING_READINGS} complete readings in a row agree they are believed. To go on "
+                "at once: look at `arp-reconciler plan`, and if you are sure run `arp-reconciler "
+                "apply`, or raise guard.max_shrink."
+            )
+        self._shrinking.clear()
+        # A subnet that is missing from one reading keeps its figure.
+        self._enis |= now
 
-    def unsettled(
+    def owners(
         self,
-        neighbours: Iterable[Neighbour],
-        links: Mapping[int, ManagedLink],
+        pairs: Iterable[tuple[str, Address]],
         ownership: Ownership,
         now: float,
+        *,
+        whole: bool = True,
     ) -> frozenset[tuple[str, Address]]:
-        """Note who owns each neighbour's address; return those that changed twice lately.
+        """Note who owns these (subnet, address) pairs; return those that changed twice lately.
 
         Replicas of EC2 may answer old, new, and old again. While they do,
-        nobody's word is taken.
+        nobody's word is taken. ``whole`` says that other pairs may be forgotten.
         """
-        owners: dict[tuple[str, Address], _Owner] = {}
-        for neighbour in neighbours:
-            link = links.get(neighbour.ifindex)
-            if link is None:
-                continue
-            pair = (link.subnet.subnet_id, neighbour.address)
+        noted: dict[tuple[str, Address], _Owner] = {}
+        for pair in pairs:
             owner = _id(ownership.claim(*pair).owner)
             known = self._owners.get(pair) or _Owner(owner)
             if known.eni_id != owner:
                 known.eni_id = owner
                 known.changed_at.append(now)
-            owners[pair] = known
-        self._owners = owners
+            noted[pair] = known
+        self._owners = noted if whole else self._owners | noted
         return frozenset(
             pair
-            for pair, owner in owners.items()
+            for pair, owner in noted.items()
             if len(owner.changed_at) == 2 and now - owner.changed_at[0] < SETTLING
         )
 
@@ -140,6 +153,7 @@ class Memory:
         now: float,
         grace: float,
         whole: bool = True,
+        unseen: Collection[Key] = (),
     ) -> dict[Key, tuple[str, str]]:
         """Note what is wrong; return rule and reason for each entry that has to wait.
 
@@ -151,7 +165,10 @@ class Memory:
             seen_at: when the table was read.
             now: the time.
             grace: seconds.
-            whole: whether what is not among the judgements is not wrong any more.
+            whole: whether the reading was whole and the judgements the whole table's.
+                Only then is what is missing not wrong any more, and an agreement
+                worth believing.
+            unseen: entries that became what they are only after ``seen_at``.
         """
         young = self._young_links(links, now, grace)
         suspects: dict[Key, _Suspect] = {}
@@ -159,7 +176,9 @@ class Memory:
         for judgement in judgements:
             neighbour = judgement.neighbour
             key = neighbour.key
-            if judgement.verdict is Verdict.MATCH:
+            if key in unseen:
+                continue
+            if judgement.verdict is Verdict.MATCH and whole:
                 self._agreed(links[key.ifindex].subnet.subnet_id, neighbour, now)
                 continue
             if judgement.verdict not in {Verdict.MISMATCH, Verdict.ORPHAN}:
@@ -170,7 +189,9 @@ class Memory:
                 self._calm(key, neighbour.lladdr)
             suspects[key] = suspect
             wait = self._contested(key, neighbour.lladdr, now)
-            if wait is None and judgement.verdict is Verdict.ORPHAN:
+            if judgement.verdict is not Verdict.ORPHAN:
+                suspect.first_reading = None
+            elif wait is None:
                 wait = _patience(suspect, reading)
             if wait is None and key.ifindex in young:
                 wait = ("unconfirmed", "Its link appeared a moment ago.")
@@ -227,9 +248,11 @@ class Memory:
 
     def _contested(self, key: Key, lladdr: Mac | None, now: float) -> tuple[str, str] | None:
         change = self._changes.get((key, lladdr))
-        if change is None or now - change.at > CONTEST_MEMORY:
+        if change is None:
             return None
         if change.until is None:
+            if now - change.at > CONTEST_MEMORY:
+                return None
             change.until = now + change.backoff
         if now >= change.until:
             return None
@@ -242,7 +265,13 @@ class Memory:
         )
 
     def _calm(self, key: Key, lladdr: Mac | None) -> None:
-        """Another MAC stands there now: what was contested before starts over."""
+        """Another MAC stands there now: what was contested before starts over.
+
+        Not where that one was removed lately, too: two MACs that take turns are
+        one quarrel with the wire.
+        """
+        if (key, lladdr) in self._changes:
+            return
         for (other, mac), change in self._changes.items():
             if other == key and mac != lladdr:
                 change.backoff = FIRST_BACKOFF

@@ -376,7 +376,8 @@ class Repair:
     """One change, or the reason why none was made.
 
     ``before`` is the entry as judged, ``after`` as it stood at the end (None:
-    absent). ``seconds`` runs from the write to the verified end.
+    absent). ``seconds`` runs from the write to the verified end. ``written``
+    says that a change was sent, or may have been.
     """
 
     judgement: Judgement
@@ -384,6 +385,7 @@ class Repair:
     after: Neighbour | None = None
     error: str | None = None
     seconds: float = 0.0
+    written: bool = False
 
 
 @dataclass(frozen=True, slots=True)

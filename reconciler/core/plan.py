@@ -34,7 +34,7 @@ class Plan:
     @property
     def changes(self) -> tuple[Judgement, ...]:
         """What is to be carried out, the cures before the removals."""
-        return tuple(sorted((j for j in self.judgements if j.action != Action.NONE), key=_urgency))
+        return tuple(sorted((j for j in self.judgements if j.action != Action.NONE), key=urgency))
 
 
 def make_plan(
@@ -52,7 +52,7 @@ def make_plan(
         policy: what to do about each kind of wrong entry.
         budget: how many changes this pass may make; what is beyond it waits.
         blind_links: links (by index) whose ``ucast_solicit`` is 0, where a
-            probe counts as a delete.
+            probe is a delete; nothing unknown is ever probed there.
         waiting: rule and reason for the entries that must wait, by key.
     """
     waiting = waiting or {}
@@ -68,22 +68,15 @@ def make_plan(
         ):
             wrong.add(judgement.neighbour.key)
         wait = waiting.get(judgement.neighbour.key) if verdict in WRONG else None
-        kept.append(_pending(judgement, *wait) if wait else _act(judgement, policy))
-
-    def counts(judgement: Judgement) -> bool:
-        return judgement.action in {Action.DELETE, Action.REPLACE} or (
-            judgement.action is Action.PROBE and judgement.neighbour.ifindex in blind_links
-        )
+        kept.append(_pending(judgement, *wait) if wait else _act(judgement, policy, blind_links))
 
     # Cures first: honest scale-in leaves hundreds of orphans, and none of them
     # may stand before the one client that cannot connect.
-    over = sorted((j for j in kept if counts(j)), key=_urgency)[max(budget, 0) :]
+    acted = sorted((j for j in kept if j.action is not Action.NONE), key=urgency)
+    over = acted[max(budget, 0) :]
     beyond = {judgement.neighbour.key for judgement in over}
     paced = tuple(
-        _pending(judgement, "paced", "It waits for a later pass ([guard] max_changes).")
-        if judgement.neighbour.key in beyond
-        else judgement
-        for judgement in kept
+        _beyond(judgement) if judgement.neighbour.key in beyond else judgement for judgement in kept
     )
     return Plan(paced, judged, matches, frozenset(wrong))
 
@@ -96,13 +89,23 @@ def counted(plan: Plan, blind_links: Collection[int] = ()) -> int:
     )
 
 
-def _act(judgement: Judgement, policy: Policy) -> Judgement:
+def _act(judgement: Judgement, policy: Policy, blind_links: Collection[int]) -> Judgement:
     wish = {
         Verdict.MISMATCH: policy.on_mismatch,
         Verdict.ORPHAN: policy.on_orphan,
         Verdict.UNKNOWN: policy.on_unknown,
     }.get(judgement.verdict, "report")
-    return judgement if wish == "report" else replace(judgement, action=Action(wish))
+    if wish == "report" or (
+        judgement.verdict is Verdict.UNKNOWN and judgement.neighbour.ifindex in blind_links
+    ):
+        return judgement
+    return replace(judgement, action=Action(wish))
+
+
+def _beyond(judgement: Judgement) -> Judgement:
+    if judgement.verdict is Verdict.UNKNOWN:
+        return replace(judgement, action=Action.NONE)
+    return _pending(judgement, "paced", "It waits for a later pass ([guard] max_changes).")
 
 
 def _pending(judgement: Judgement, rule: str, reason: str) -> Judgement:
@@ -115,6 +118,10 @@ def _pending(judgement: Judgement, rule: str, reason: str) -> Judgement:
     )
 
 
-def _urgency(judgement: Judgement) -> tuple[bool, int, int, bytes]:
+_RANK = {Verdict.MISMATCH: 0, Verdict.ORPHAN: 1}
+
+
+def urgency(judgement: Judgement) -> tuple[int, int, int, bytes]:
+    """Sort by what matters most: cures, removals, the rest; then by link and address."""
     key = judgement.neighbour.key
-    return judgement.owner is None, key.ifindex, len(key.address), key.address
+    return _RANK.get(judgement.verdict, 2), key.ifindex, len(key.address), key.address

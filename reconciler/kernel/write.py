@@ -85,11 +85,13 @@ class Writer:
             )
 
     def require_permission(self) -> None:
-        """Ask the kernel whether this process may write here, before the first change.
+        """Ask the kernel whether this process may write here; observing needs no permission.
 
         Raises:
             CapabilityError: it may not, or the kernel could not be asked.
         """
+        if self._observe:
+            return
         try:
             permitted = self._transmitter.permitted()
             why = "CAP_NET_ADMIN is missing"
@@ -217,12 +219,12 @@ class Writer:
         except OSError as error:
             raise HoldRefused(
                 f"The hold file {self._hold_file} cannot be checked ({error.strerror or error}), "
-                "so it counts as present and nothing was changed. Make its folder readable, or "
+                "so it counts as present: nothing is changed. Make its folder readable, or "
                 "name another one (guard.hold_file)."
             ) from error
         raise HoldRefused(
-            f"The hold file {self._hold_file} exists, so nothing was changed. Remove it to let "
-            "repairs go on (guard.hold_file)."
+            f"The hold file {self._hold_file} exists: nothing is changed while it does. Remove it "
+            "to let repairs go on (guard.hold_file)."
         )
 
 

@@ -25,6 +25,7 @@ KEY = Key(2, ADDRESS)
 ENTRY = Neighbour(2, ADDRESS, MACS[5], Nud.REACHABLE)
 OWNER = Eni("eni-x", "subnet-a", "vpc-1", MACS[0], addresses=(ADDRESS,))
 LINK = {2: ManagedLink(LINKS[0], HOST_ENIS[0], SUBNETS[0])}
+PAIR = ("subnet-a", ADDRESS)
 NOW = 10_000.0
 
 
@@ -120,7 +121,7 @@ def test_wavering_replicas_do_not_end_the_contest() -> None:
     memory, new = Memory(), replace(OWNER, eni_id="eni-new", mac=MACS[5])
     for step, owner in enumerate((OWNER, new, OWNER)):
         at = NOW + 10 * step
-        memory.unsettled([ENTRY], LINK, Ownership([owner]), at)
+        memory.owners([PAIR], Ownership([owner]), at)
         rule = waits(memory, judged(owner), at)
         if step == 0:
             memory.changed(KEY, MACS[5], at + 1)
@@ -132,13 +133,58 @@ def test_an_owner_that_changes_twice_is_unsettled_for_five_minutes() -> None:
     memory, new = Memory(), replace(OWNER, eni_id="eni-new", mac=MACS[5])
 
     def unsettled(owner: Eni, at: float) -> bool:
-        pairs = memory.unsettled([ENTRY], LINK, Ownership([owner]), at)
-        return ("subnet-a", ADDRESS) in pairs
+        return PAIR in memory.owners([PAIR], Ownership([owner]), at)
 
     answers = [unsettled(o, NOW + at) for o, at in ((OWNER, 0), (new, 10), (OWNER, 20))]
     assert answers == [False, False, True]
     assert unsettled(OWNER, NOW + 309)
     assert not unsettled(OWNER, NOW + 311)
+
+
+def test_a_targeted_agreement_ends_no_contest() -> None:
+    """One replica's answer to a question by name resets no back-off."""
+    memory = Memory()
+    memory.changed(KEY, MACS[5], NOW)
+    assert waits(memory, judged(OWNER), NOW + 10) == "contested"
+    agreeing = judged(replace(OWNER, mac=MACS[5]))
+    memory.waiting(
+        [agreeing], LINK, reading(), seen_at=NOW + 11, now=NOW + 12, grace=60, whole=False
+    )
+    assert waits(memory, judged(OWNER), NOW + 20) == "contested"
+
+
+def test_two_macs_that_take_turns_are_one_quarrel() -> None:
+    """A wire that answers A, B, A, B is asked less and less often."""
+    memory, at, writes = Memory(), NOW, 0
+    while at < NOW + 7200:
+        for mac in (MACS[5], MACS[4]):
+            at += 30
+            if waits(memory, judged(OWNER, entry=replace(ENTRY, lladdr=mac)), at) is None:
+                memory.changed(KEY, mac, at + 1)
+                writes += 1
+    assert writes < 20
+
+
+def test_the_longest_back_off_is_kept_to_its_end() -> None:
+    """An hour of back-off ends after an hour, not with the memory of the change."""
+    memory = Memory()
+    at = NOW
+    for _ in range(8):
+        memory.changed(KEY, MACS[5], at)
+        waits(memory, judged(OWNER), at + 50)
+        at += 4000
+    memory.changed(KEY, MACS[5], at)
+    assert waits(memory, judged(OWNER), at + 100) == "contested"
+    assert waits(memory, judged(OWNER), at + 3650) == "contested"
+    assert waits(memory, judged(OWNER), at + 3702) is None
+
+
+def test_an_orphan_that_had_an_owner_in_between_starts_over() -> None:
+    """A reading that names an owner, even with another MAC, ends an orphan's patience."""
+    memory = Memory()
+    waits(memory, judged(), NOW)
+    waits(memory, judged(OWNER), NOW + 60)
+    assert waits(memory, judged(), NOW + 130) == "unconfirmed"
 
 
 def test_a_link_that_appears_later_gets_a_grace_period() -> None:
@@ -174,10 +220,30 @@ def test_a_shrunken_reading_is_refused_twice_and_then_believed() -> None:
     memory = Memory()
     many = [replace(OWNER, eni_id=f"eni-{n}") for n in range(20)]
     memory.believe(reading(*many), Limits())
-    for number in (1, 2):
-        with pytest.raises(ShrunkRefused, match=rf"20 to 9 .*guard.max_shrink.*number {number}"):
-            memory.believe(reading(*many[:9]), Limits())
-    memory.believe(reading(*many[:9]), Limits())
+    for has in (9, 8):
+        with pytest.raises(ShrunkRefused, match=rf"20 to {has} ENIs.*guard\.max_shrink"):
+            memory.believe(reading(*many[:has]), Limits())
+    memory.believe(reading(*many[:8]), Limits())
+
+
+def test_three_readings_that_do_not_agree_are_not_believed() -> None:
+    """Three different partial answers are no agreement."""
+    memory = Memory()
+    many = [replace(OWNER, eni_id=f"eni-{n}") for n in range(100)]
+    memory.believe(reading(*many), Limits())
+    for has in (3, 40, 17, 3):
+        with pytest.raises(ShrunkRefused):
+            memory.believe(reading(*many[:has]), Limits())
+
+
+def test_a_subnet_missing_from_one_reading_keeps_its_figure() -> None:
+    """A reading without the subnet does not make the next loss look small."""
+    memory = Memory()
+    many = [replace(OWNER, eni_id=f"eni-{n}") for n in range(20)]
+    memory.believe(reading(*many), Limits())
+    memory.believe(replace(reading(), subnets={}), Limits())
+    with pytest.raises(ShrunkRefused):
+        memory.believe(reading(*many[:2]), Limits())
 
 
 def test_a_whole_reading_between_two_shrunken_ones_starts_the_count_again() -> None:

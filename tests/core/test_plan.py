@@ -58,9 +58,25 @@ def test_waiting_entries_carry_no_action() -> None:
 
 
 def test_a_probe_counts_where_it_is_a_delete() -> None:
-    """Probes are free of the guards and the pace, except on a link with ucast_solicit 0."""
+    """The guards weigh a probe only on a link with ucast_solicit 0; the pace holds it anywhere."""
     policy = Policy(on_mismatch="probe", on_orphan="probe")
-    free = make_plan(world(3, 0), policy, budget=1)
-    assert (len(free.changes), counted(free)) == (3, 0)
-    blind = make_plan(world(3, 0), policy, budget=1, blind_links={2})
-    assert (len(blind.changes), counted(blind, {2})) == (1, 1)
+    free = make_plan(world(3, 0), policy, budget=2)
+    assert (len(free.changes), counted(free)) == (2, 0)
+    blind = make_plan(world(3, 0), policy, budget=2, blind_links={2})
+    assert (len(blind.changes), counted(blind, {2})) == (2, 2)
+
+
+def test_what_is_unknown_is_probed_last_and_never_blindly() -> None:
+    """Unknown entries take no cure's place, and are left alone where a probe is a delete."""
+    policy = Policy(on_unknown="probe")
+    entries = [
+        Neighbour(2, bytes([10, 0, 0, n]), MACS[5], Nud.REACHABLE, confirmed=1.0)
+        for n in range(20, 25)
+    ]
+    unknown = [make_view((), owner=None).judge(entry) for entry in entries]
+    judgements = [*unknown, *world(2, 0)]
+    plan = make_plan(judgements, policy, budget=4)
+    assert [j.verdict for j in plan.changes] == [Verdict.MISMATCH] * 2 + [Verdict.UNKNOWN] * 2
+    assert {j.verdict for j in plan.judgements} & {Verdict.PENDING} == set()
+    blind = make_plan(judgements, policy, budget=9, blind_links={2})
+    assert {j.verdict for j in blind.changes} == {Verdict.MISMATCH}

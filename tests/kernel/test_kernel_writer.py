@@ -47,7 +47,7 @@ def test_the_hold_file_stops_every_change(change: Change, tmp_path: Path) -> Non
     hold = tmp_path / "hold"
     hold.touch()
     kernel = FakeKernel([JUDGED])
-    with pytest.raises(HoldRefused, match=r"hold exists.*nothing was changed.*guard\.hold_file"):
+    with pytest.raises(HoldRefused, match=r"hold exists.*nothing is changed.*guard\.hold_file"):
         change(make_writer(kernel, hold_file=hold))
     assert [] == kernel.writes
 
