@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test fuzz lint format clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -13,6 +13,9 @@ demo: $(STAMP) need-ip  ## the whole story on this machine: a wrong neighbour, s
 
 test: $(STAMP) need-ip  ## unit, property, kernel and HTTP tests
 	@$(BIN)/python -m pytest
+
+fuzz: $(STAMP)   ## the long run of the fuzz tests: netlink bytes and EC2 answers
+	@FUZZ_CASES=100000 $(BIN)/python -m pytest tests/fuzz --timeout=0
 
 lint: $(STAMP)   ## formatter, linter, strict types, layers
 	@$(BIN)/ruff format --check .

@@ -59,12 +59,12 @@ class Subnets:
         return found
 
     def _describe(self, subnet_ids: list[str], now: float, calls: Calls) -> dict[str, Subnet]:
-        described = {}
+        described: dict[str, Subnet] = {}
         try:
             for page in self._ec2.subnets({"subnet-id": subnet_ids}, calls):
                 for raw in page["Subnets"]:
                     subnet = reduce_subnet(raw)
-                    described[subnet.subnet_id] = subnet
+                    _keep(described, subnet)
         except Ec2Error as error:
             if not error.denied:
                 raise
@@ -81,6 +81,16 @@ class Subnets:
         self._denied_at = None
         self._known |= {i: (now, subnet) for i, subnet in described.items()}
         return described
+
+
+def _keep(described: dict[str, Subnet], subnet: Subnet) -> None:
+    if described.setdefault(subnet.subnet_id, subnet) != subnet:
+        raise Ec2Error(
+            f"DescribeSubnets listed {subnet.subnet_id} twice and differently in one reading. "
+            "Nothing was changed. It is tried again with the next pass.",
+            aws_code="Contradiction",
+            transient=True,
+        )
 
 
 __all__ = ["Subnets"]

@@ -114,7 +114,9 @@ def reserved(cidrs: Iterable[Prefix]) -> frozenset[Address]:
         size = len(cidr.address)
         base = int.from_bytes(cidr.address, "big")
         last = base + (1 << (size * 8 - cidr.length)) - 1
-        found.update(number.to_bytes(size, "big") for number in (*range(base, base + 4), last))
+        # A block of fewer than four addresses, which no subnet has, may end the whole range.
+        first = range(base, min(base + 4, last + 1))
+        found.update(number.to_bytes(size, "big") for number in (*first, last))
     return frozenset(found)
 
 
