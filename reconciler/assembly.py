@@ -54,9 +54,13 @@ class Ec2Source:
 
 
 class Assembly:
-    """Sockets, session and client for the life of the process; closed at its end."""
+    """Sockets, session and client for the life of the process; closed at its end.
 
-    def __init__(self) -> None:
+    ``deadline`` bounds the attempts at one reading, ``read_timeout`` the wait for
+    one answer; both in seconds.
+    """
+
+    def __init__(self, *, deadline: float = 8.0, read_timeout: float = 10.0) -> None:
         self._stack = ExitStack()
         self._reader = NetlinkReader(boottime)
         self._stack.callback(self._reader.close)
@@ -64,9 +68,9 @@ class Assembly:
         self._stack.callback(self._transmitter.close)
         self._metadata = Metadata()
         self._stack.callback(self._metadata.close)
-        self._ec2 = Ec2(self._metadata)
+        self._ec2 = Ec2(self._metadata, read_timeout=read_timeout)
         self._stack.callback(self._ec2.close)
-        self._authority = Authority(self._ec2, clock=boottime)
+        self._authority = Authority(self._ec2, deadline=deadline, clock=boottime)
 
     def __enter__(self) -> Self:
         return self

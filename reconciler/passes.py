@@ -31,7 +31,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.ownership import Ownership, TargetedOwnership
 from reconciler.core.plan import Plan, counted, make_plan, urgency
-from reconciler.errors import AuthorityError, Refused
+from reconciler.errors import AuthorityError, IdentityError, Refused
 from reconciler.kernel.protocol import Reader
 from reconciler.kernel.write import Writer
 from reconciler.repair import Repairer, Repairs
@@ -232,7 +232,13 @@ class Pass:
             {link.mac for link in links if link.kind in PLAIN_KINDS and any(link.mac)}
         )
         wanted = self._settings.links
-        return host, candidates(links, host, include=wanted.include, exclude=wanted.exclude)
+        try:
+            return host, candidates(links, host, include=wanted.include, exclude=wanted.exclude)
+        except IdentityError:
+            # The last link is gone: when it comes back it is a new one.
+            if self._memory is not None:
+                self._memory.forget_links()
+            raise
 
     def _judge(
         self, neighbours: Iterable[Neighbour], judge: View
@@ -293,46 +299,49 @@ class Pass:
     def _ask_by_name(
         self, judge: View, judgements: list[Judgement], waiting: dict[Key, tuple[str, str]]
     ) -> tuple[View, list[Judgement], dict[Key, tuple[str, str]]]:
-        """Ask for exactly the addresses and MACs of the orphans that this pass would remove.
+        """Ask by name about the entries that this pass would change because nobody lists them.
 
-        Pages are no transaction: an ENI that moved between two of them is in
-        neither. Before anything is removed for being nobody's, EC2 is asked by
-        name, and every suspect is read again. Where it does not answer the
-        orphans wait, and nothing else does.
+        Those are orphans, and mismatches whose owner has the address in a
+        delegated prefix. Pages are no transaction: an ENI that moved between
+        two of them is in neither, and it may list the very address. After the
+        answer every suspect is read again. Without one these entries wait, and
+        no others do.
         """
         due = sorted(
             (
                 j
                 for j in judgements
-                if j.verdict is Verdict.ORPHAN and j.neighbour.key not in waiting
+                if j.neighbour.key not in waiting
+                and (
+                    (j.verdict is Verdict.ORPHAN and self._policy.on_orphan != "report")
+                    or (j.verdict is Verdict.MISMATCH and not _listed(j))
+                )
             ),
             key=urgency,
         )
-        if not due or self._policy.on_orphan == "report":
-            return judge, judgements, waiting
-        orphans, later = due[: self._budget()], due[self._budget() :]
+        unlisted, later = due[: self._budget()], due[self._budget() :]
         waiting = waiting | {
             j.neighbour.key: ("paced", "It waits for a later pass ([guard] max_changes).")
             for j in later
         }
-        if not orphans:
+        if not unlisted:
             return judge, judgements, waiting
-        pairs = _pairs([j.neighbour for j in orphans], judge.links)
+        pairs = _pairs([j.neighbour for j in unlisted], judge.links)
         try:
             found = self._source.read_targets(
                 set(pairs.values()),
                 _subnet_ids(judge.links),
-                {j.neighbour.lladdr for j in orphans if j.neighbour.lladdr},
+                {j.neighbour.lladdr for j in unlisted if j.neighbour.lladdr},
             )
         except AuthorityError as error:
-            log.warning("orphans.not_asked", extra={"orphans": len(orphans), "why": str(error)})
+            log.warning("unlisted.not_asked", extra={"entries": len(unlisted), "why": str(error)})
             return (
                 judge,
                 judgements,
                 waiting
                 | {
                     j.neighbour.key: ("unconfirmed", "EC2 could not be asked for it by name.")
-                    for j in orphans
+                    for j in unlisted
                 },
             )
         judge = replace(judge, ownership=TargetedOwnership(judge.ownership, found))
@@ -443,6 +452,12 @@ class Pass:
             and self._reader.ucast_solicit(neighbour.ifindex) > 0
             and self._writer.verify(neighbour)
         ]
+
+
+def _listed(judgement: Judgement) -> bool:
+    """Say whether the owner lists the very address, rather than a prefix around it."""
+    owner = judgement.owner
+    return owner is not None and judgement.neighbour.address in owner.addresses
 
 
 def _pairs(

@@ -33,7 +33,6 @@ PAGE_SIZE = 1000  # The most that EC2 accepts; unpaginated calls are throttled h
 CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     connect_timeout=2,
-    read_timeout=10,
     user_agent_extra=f"arp-reconciler/{__version__}",
 )
 
@@ -108,11 +107,13 @@ class Ec2:
 
     Credentials, profile, endpoint and certificates come the way boto3 takes
     them. ``requests`` counts every call by (operation, code); the code is
-    ``OK``, EC2's error code, or the name of the SDK's exception.
+    ``OK``, EC2's error code, or the name of the SDK's exception. ``read_timeout``
+    is in seconds, for each answer.
     """
 
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(self, metadata: Metadata, *, read_timeout: float = 10.0) -> None:
         self._metadata = metadata
+        self._config = CONFIG.merge(Config(read_timeout=read_timeout))
         self.requests: Calls = Counter()
 
     @cached_property
@@ -150,7 +151,7 @@ class Ec2:
     def _client(self) -> Any:
         region = self.region
         try:
-            return self._session.client("ec2", region_name=region, config=CONFIG)
+            return self._session.client("ec2", region_name=region, config=self._config)
         except (sdk.BotoCoreError, ValueError) as error:
             raise _unusable(error) from error
 

@@ -200,6 +200,11 @@ class Memory:
         self._suspects = suspects if whole else self._suspects | suspects
         return waiting
 
+    def forget_links(self) -> None:
+        """Note that no link is there any more."""
+        self._started = True
+        self._links = {}
+
     def changed(self, key: Key, lladdr: Mac | None, now: float) -> None:
         """Note a change that was made, of the entry that had this MAC."""
         self._written.append(now)

@@ -78,7 +78,7 @@ def test_unusable_configuration(
 def test_configuration_is_explicit() -> None:
     """Attempts, time-outs and user agent do not depend on botocore's defaults."""
     assert {"mode": "standard", "total_max_attempts": 1} == CONFIG.retries
-    assert (2, 10) == (CONFIG.connect_timeout, CONFIG.read_timeout)
+    assert 2 == CONFIG.connect_timeout
     assert f"arp-reconciler/{__version__}" == CONFIG.user_agent_extra
 
 

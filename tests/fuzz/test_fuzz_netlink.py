@@ -51,7 +51,7 @@ class Kernel:
         for (kind, _), answer in self.socket.said.items():
             if kind == ask:
                 payload = payloads(answer, _ANSWER[ask])
-                assert payload is not None, f"a part of an answer was believed: {answer}"
+                assert payload is not None, f"a part of an answer to request {ask} was believed"
                 found += payload
         return found
 
