@@ -4,18 +4,21 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test fuzz lint format clean
+.PHONY: help demo test fuzz soak lint format clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP) need-ip  ## the whole story on this machine: a wrong neighbour, seen and cured
 	@$(BIN)/arp-reconciler demo
 
-test: $(STAMP) need-ip  ## unit, property, kernel and HTTP tests
+test: $(STAMP) need-ip need-mosquitto  ## unit, property, kernel and HTTP tests
 	@$(BIN)/python -m pytest
 
 fuzz: $(STAMP)   ## the long run of the fuzz tests: netlink bytes and EC2 answers
 	@FUZZ_CASES=100000 $(BIN)/python -m pytest tests/fuzz --timeout=0
+
+soak: $(STAMP) need-ip need-mosquitto  ## a real MQTT broker under repairs: two times three minutes
+	@$(BIN)/python -m soak --seconds 180
 
 lint: $(STAMP)   ## formatter, linter, strict types, layers
 	@$(BIN)/ruff format --check .
@@ -38,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: need-ip
+.PHONY: need-ip need-mosquitto
+need-mosquitto:
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { echo 'The soak needs a real message broker. Install: apt-get install mosquitto' >&2; exit 1; }
+
 need-ip:
 	@command -v ip >/dev/null || { echo 'The lab needs ip and bridge. Install: apt-get install iproute2' >&2; exit 1; }

@@ -4,7 +4,7 @@ Every ``item`` is taken for what it plainly says. Where the answer says one thin
 twice, each of them counts.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from xml.etree import ElementTree as ET
@@ -53,14 +53,23 @@ class Said:
         return any(asked in network for network in map(_network, self.prefixes) if network)
 
 
-def items(bodies: Iterable[bytes], element: str) -> Iterator[Said]:
-    """Read every item that stands directly in a list of this name at the top of a page."""
+def items(bodies: Iterable[bytes], element: str) -> list[Said]:
+    """Read every item of the pages of one answer; each of them has one list of this name.
+
+    Raises:
+        AssertionError: a page is no XML or has no such list, so nobody may believe it.
+    """
+    found = []
     for body in bodies:
         # Like the SDK, believe no declaration of another encoding.
         parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - the test's own text.
-        parser.feed(body)
-        for rows in _children(parser.close(), element):
-            yield from map(_read, rows)
+        try:
+            parser.feed(body)
+            (rows,) = _children(parser.close(), element)
+        except (ET.ParseError, ValueError) as error:
+            raise AssertionError(f"a page was believed that has no {element}: {error}") from error
+        found += map(_read, rows)
+    return found
 
 
 def _read(row: ET.Element) -> Said:

@@ -97,6 +97,7 @@ class Wire:
         self._rng = rng
         self.bends = bends
         self._calls = 0
+        self._denied = False
         self._said: defaultdict[tuple[tuple[str, str], ...], list[Answer]] = defaultdict(list)
 
     def __call__(self, request: Any, **_: Any) -> AWSResponse:
@@ -111,6 +112,7 @@ class Wire:
         self._calls += 1
         if not honest:
             body, status = self._bend(body, status)
+            self._denied |= b"UnauthorizedOperation" in body
         question = tuple(sorted(pair for pair in params.items() if pair[0] != "NextToken"))
         if "NextToken" not in params:
             del self._said[question][:]
@@ -137,8 +139,12 @@ class Wire:
 
     @property
     def honest(self) -> bool:
-        """Whether nothing was done to any of the last answers."""
-        return all(answer.honest for answers in self._said.values() for answer in answers)
+        """Whether nothing was done to any of the last answers.
+
+        A permission that was denied once is missed for a while, whatever comes after.
+        """
+        last = all(answer.honest for answers in self._said.values() for answer in answers)
+        return last and not self._denied
 
 
 class Raw:
