@@ -59,7 +59,7 @@ def items(bodies: Iterable[bytes], element: str) -> list[Said]:
     Raises:
         AssertionError: a page is no XML or has no such list, so nobody may believe it.
     """
-    found = []
+    found: list[Said] = []
     for body in bodies:
         # Like the SDK, believe no declaration of another encoding.
         parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - the test's own text.
