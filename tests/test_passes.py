@@ -380,3 +380,15 @@ def test_replicas_that_disagree_are_no_reason_to_delete_again_and_again() -> Non
         world.clock.advance(60)
     deletes = sum(write[0] == "delete" for write in world.kernel.writes)
     assert 1 <= deletes <= 9
+
+
+def test_an_address_inside_a_prefix_is_asked_for_by_name() -> None:
+    """An ENI that lists the very address goes before the prefix, even if no page listed it."""
+    whole = example()
+    node, balancer = whole.enis[4], whole.enis[5]
+    right = replace(ENTRY, address=balancer.addresses[0], lladdr=balancer.mac)
+    assert node.prefixes[0].covers(right.address)
+    world = World(right)
+    world.source.vpc = whole.without_eni(balancer.eni_id)
+    world.source.between = lambda: setattr(world.source, "vpc", whole)
+    assert world.verdicts() == [("match", "owner-has-mac")]

@@ -80,3 +80,14 @@ def test_what_is_unknown_is_probed_last_and_never_blindly() -> None:
     assert {j.verdict for j in plan.judgements} & {Verdict.PENDING} == set()
     blind = make_plan(judgements, policy, budget=9, blind_links={2})
     assert {j.verdict for j in blind.changes} == {Verdict.MISMATCH}
+
+
+def test_the_cure_comes_first_whatever_its_address() -> None:
+    """A mismatch at the table's end goes before the orphans at its beginning."""
+    owner = Eni("eni-x", "subnet-a", "vpc-1", MACS[0], addresses=(bytes([10, 0, 0, 29]),))
+    entries = [
+        Neighbour(2, bytes([10, 0, 0, n]), MACS[5], Nud.STALE, confirmed=900.0)
+        for n in (20, 21, 29)
+    ]
+    plan = make_plan(map(make_view((owner,)).judge, entries), Policy(), budget=1)
+    assert [j.verdict for j in plan.changes] == [Verdict.MISMATCH]
